@@ -1,0 +1,390 @@
+package vdisk
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/google/uuid"
+
+	"github.com/holdfast-backup/holdfast"
+)
+
+// Limits and units.
+const (
+	// SectorBytes is the unit of the change map; the platform's page ranges have the same.
+	SectorBytes = 512
+	// SizeMax is the largest volume: Ultra disks end at 64 TiB.
+	SizeMax = 64 << 40
+
+	openFilesMax    = 400     // below the usual limit of 1,024 descriptors, with room for the servers' connections
+	cachedPiecesMax = 2 << 20 // pieces of frozen maps kept in memory: about 64 MiB
+)
+
+// The refusals. They are wrapped with the volume's ID; compare with errors.Is.
+var (
+	// ErrNotFound says that there is no such volume.
+	ErrNotFound = holdfast.Errorf(holdfast.KindNotFound, "there is no such volume")
+	// ErrFrozen refuses a change of a frozen volume.
+	ErrFrozen = holdfast.Errorf(holdfast.KindRefused, "the volume is frozen")
+	// ErrLive refuses to clone a volume that is not frozen.
+	ErrLive = holdfast.Errorf(holdfast.KindRefused, "the volume is not frozen")
+	// ErrSize refuses a size that is not a positive multiple of 512 bytes up to SizeMax, or that shrinks a volume.
+	ErrSize = holdfast.Errorf(holdfast.KindInvalid, "the size of the volume is not possible")
+	// ErrRange refuses a range outside the volume.
+	ErrRange = holdfast.Errorf(holdfast.KindInvalid, "the range lies outside the volume")
+	// ErrUnrelated refuses the diff of volumes of two families.
+	ErrUnrelated = holdfast.Errorf(holdfast.KindInvalid, "the volumes are not of one family")
+	// ErrOrder refuses the diff of volumes named in the wrong order.
+	ErrOrder = holdfast.Errorf(holdfast.KindInvalid, "the older volume is the newer one")
+	// ErrClosed refuses the use of a closed store.
+	ErrClosed = holdfast.Errorf(holdfast.KindUnavailable, "the volume store is closed")
+)
+
+// ID names a volume. IDs are never used twice.
+type ID string
+
+// Volume describes a volume.
+type Volume struct {
+	ID     ID     `json:"id"`
+	Size   int64  `json:"size"`             // bytes, a multiple of SectorBytes
+	Frozen bool   `json:"frozen,omitempty"` // a snapshot: never changes
+	Family string `json:"family"`           // a GUID shared by a live volume and its snapshots; a clone starts a new one
+	Parent ID     `json:"parent,omitempty"` // what it was snapshot or cloned from and may be deleted by now; "" for a created volume
+}
+
+// Store is a set of volumes in a directory. It is safe for concurrent use.
+type Store struct {
+	dir    string
+	lock   *os.File
+	files  *fileCache
+	frozen *mapCache
+
+	mu        sync.RWMutex
+	closed    bool              // guarded by mu
+	volumes   map[ID]*volume    // guarded by mu
+	layers    map[uint64]*layer // guarded by mu
+	next      uint64            // guarded by mu; the next number of a volume or layer
+	catalogue *catalogue        // guarded by mu
+}
+
+// Open opens the store in dir and makes it when it is not there. Only one process can have it open (KindConflict). Maps
+// are loaded when a volume is first used, so that opening costs what the catalogue costs.
+func Open(dir string) (*Store, error) {
+	if err := os.MkdirAll(filepath.Join(dir, layersFolder), 0o700); err != nil {
+		return nil, holdfast.Wrap(holdfast.KindUnavailable, err, "cannot make the volume store %s", dir)
+	}
+	lock, err := lockFile(filepath.Join(dir, "lock"))
+	if err != nil {
+		return nil, holdfast.Wrap(holdfast.KindConflict, err, "the volume store %s is in use", dir)
+	}
+	s := &Store{
+		dir: dir, lock: lock, files: newFileCache(openFilesMax), frozen: newMapCache(cachedPiecesMax),
+		volumes: map[ID]*volume{}, layers: map[uint64]*layer{}, next: 1,
+	}
+	if err := s.load(); err != nil {
+		_ = lock.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// Close releases the files. Calls under way finish or fail with ErrClosed; later ones fail with it.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	volumes := make([]*volume, 0, len(s.volumes))
+	for _, v := range s.volumes {
+		volumes = append(volumes, v)
+	}
+	catalogueErr := s.catalogue.close()
+	s.mu.Unlock()
+
+	for _, v := range volumes {
+		v.mu.Lock()
+		v.gone = ErrClosed
+		v.mu.Unlock()
+	}
+	s.files.close()
+	return errors.Join(catalogueErr, s.lock.Close())
+}
+
+// Create makes a live volume that reads as zeros, of a new family.
+func (s *Store) Create(size int64) (Volume, error) {
+	if !possibleSize(size) {
+		return Volume{}, fmt.Errorf("%d bytes: %w", size, ErrSize)
+	}
+	return s.add(Volume{Size: size}, nil)
+}
+
+// Clone makes a live volume with the content of the frozen volume id, of a new family. The bytes are shared until one
+// side changes. size is at least the source's; what it adds reads as zeros.
+func (s *Store) Clone(id ID, size int64) (Volume, error) {
+	source, err := s.shared(id)
+	if err != nil {
+		return Volume{}, err
+	}
+	defer source.mu.RUnlock()
+
+	if !source.info.Frozen {
+		return Volume{}, fmt.Errorf("%s: %w", id, ErrLive)
+	}
+	if !possibleSize(size) || size < source.info.Size {
+		return Volume{}, fmt.Errorf("%s to %d bytes: %w", id, size, ErrSize)
+	}
+	return s.add(Volume{Size: size, Parent: id}, source.top)
+}
+
+// Snapshot freezes the present content of the live volume id as a new volume of the same family. Its cost does not depend
+// on the size or content. Writers go on: every write is wholly in the snapshot or not at all.
+func (s *Store) Snapshot(id ID) (Volume, error) {
+	v, err := s.exclusive(id)
+	if err != nil {
+		return Volume{}, err
+	}
+	defer v.mu.Unlock()
+	if v.info.Frozen {
+		return Volume{}, fmt.Errorf("%s: %w", id, ErrFrozen)
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	top := s.newLayer(v.top)
+	info := Volume{ID: s.newID(), Size: v.info.Size, Frozen: true, Family: v.info.Family, Parent: id}
+	err = s.record(entry{
+		Layers:  []layerEntry{top.entry()},
+		Volumes: []volumeEntry{{Volume: info, Top: v.top.number}, {Volume: v.info, Top: top.number}},
+	})
+	if err != nil {
+		return Volume{}, err
+	}
+
+	snapshot := &volume{info: info, top: v.top}
+	s.volumes[info.ID] = snapshot
+	s.layers[top.number] = top
+	v.top.users++ // by the new layer; the live volume's use passes to the snapshot
+	top.users = 1
+	v.passOn(snapshot, s.frozen)
+	v.top = top
+	return info, nil
+}
+
+// Resize grows the live volume id; what is added reads as zeros. Shrinking fails with ErrSize, the same size does nothing.
+func (s *Store) Resize(id ID, size int64) error {
+	v, err := s.exclusive(id)
+	if err != nil {
+		return err
+	}
+	defer v.mu.Unlock()
+
+	switch {
+	case v.info.Frozen:
+		return fmt.Errorf("%s: %w", id, ErrFrozen)
+	case !possibleSize(size) || size < v.info.Size:
+		return fmt.Errorf("%s to %d bytes: %w", id, size, ErrSize)
+	case size == v.info.Size:
+		return nil
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	info := v.info
+	info.Size = size
+	if err := s.record(entry{Volumes: []volumeEntry{{Volume: info, Top: v.top.number}}}); err != nil {
+		return err
+	}
+	v.info = info
+	return nil
+}
+
+// Delete removes the volume and frees the layers that no other volume needs. Readers of it finish first; a listing under
+// way goes on. Deleting a snapshot leaves the ones before and after it, and the diffs between them, as they were.
+func (s *Store) Delete(id ID) error {
+	v, err := s.exclusive(id)
+	if err != nil {
+		return err
+	}
+	defer v.mu.Unlock()
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	unused := unusedWithout(v.top)
+	if err := s.record(entry{Gone: []ID{id}, Dropped: numbers(unused)}); err != nil {
+		return err
+	}
+	v.gone = fmt.Errorf("%s: %w", id, ErrNotFound)
+	v.flat, v.changes = nil, nil
+	delete(s.volumes, id)
+	s.frozen.forget(flatKey(id))
+	if len(unused) == 0 {
+		v.top.users--
+	}
+	return s.drop(unused)
+}
+
+// Stat describes the volume.
+func (s *Store) Stat(id ID) (Volume, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return Volume{}, ErrClosed
+	}
+	v, ok := s.volumes[id]
+	if !ok {
+		return Volume{}, fmt.Errorf("%s: %w", id, ErrNotFound)
+	}
+	return v.info, nil
+}
+
+// List describes all volumes, in the order in which they were made.
+func (s *Store) List() []Volume {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	list := make([]Volume, 0, len(s.volumes))
+	for _, v := range s.volumes {
+		list = append(list, v.info)
+	}
+	slices.SortFunc(list, func(a, b Volume) int { return cmp.Compare(a.ID, b.ID) })
+	return list
+}
+
+func possibleSize(size int64) bool { return size > 0 && size <= SizeMax && size%SectorBytes == 0 }
+
+// add makes a live volume on top of parent, which may be nil.
+func (s *Store) add(info Volume, parent *layer) (Volume, error) {
+	family, err := uuid.NewRandom()
+	if err != nil {
+		return Volume{}, holdfast.Wrap(holdfast.KindInternal, err, "cannot name a family")
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return Volume{}, ErrClosed
+	}
+	info.ID, info.Family = s.newID(), family.String()
+	top := s.newLayer(parent)
+	err = s.record(entry{Layers: []layerEntry{top.entry()}, Volumes: []volumeEntry{{Volume: info, Top: top.number}}})
+	if err != nil {
+		return Volume{}, err
+	}
+	if parent != nil {
+		parent.users++
+	}
+	top.users = 1
+	s.layers[top.number] = top
+	s.volumes[info.ID] = &volume{info: info, top: top}
+	return info, nil
+}
+
+// newID gives an ID whose alphabetical order is the order of creation. The caller holds mu.
+func (s *Store) newID() ID {
+	s.next++
+	return ID(fmt.Sprintf("volume-%012d", s.next-1))
+}
+
+// newLayer gives a layer that is not yet known to the store. The caller holds mu.
+func (s *Store) newLayer(parent *layer) *layer {
+	s.next++
+	return s.layerAt(s.next-1, parent)
+}
+
+func (s *Store) layerAt(number uint64, parent *layer) *layer {
+	return &layer{
+		number: number, parent: parent, files: s.files,
+		dir: filepath.Join(s.dir, layersFolder, fmt.Sprintf("layer-%012d", number)),
+	}
+}
+
+// record writes e, and the numbers used up to now, to the catalogue. The caller holds mu.
+func (s *Store) record(e entry) error {
+	if s.closed {
+		return ErrClosed
+	}
+	e.Next = s.next
+	return s.catalogue.append(e)
+}
+
+// unusedWithout returns the layers that nobody needs once a volume with this top is gone, from the top down.
+func unusedWithout(top *layer) []*layer {
+	var unused []*layer
+	for l := top; l != nil && l.users == 1; l = l.parent {
+		unused = append(unused, l)
+	}
+	return unused
+}
+
+func numbers(layers []*layer) []uint64 {
+	var list []uint64
+	for _, l := range layers {
+		list = append(list, l.number)
+	}
+	return list
+}
+
+// drop removes layers that unusedWithout found. The catalogue does not know them any more, so files that stay behind
+// after an error are removed by the next Open. The caller holds mu.
+func (s *Store) drop(unused []*layer) error {
+	for i, l := range unused {
+		delete(s.layers, l.number)
+		s.frozen.forget(layerKey(l.number))
+		if i == len(unused)-1 && l.parent != nil {
+			l.parent.users--
+		}
+	}
+	for _, l := range unused {
+		if err := l.remove(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// shared returns the volume with its mutex held for reading.
+func (s *Store) shared(id ID) (*volume, error) {
+	v, err := s.find(id)
+	if err != nil {
+		return nil, err
+	}
+	v.mu.RLock()
+	if v.gone != nil {
+		v.mu.RUnlock()
+		return nil, v.gone
+	}
+	return v, nil
+}
+
+// exclusive returns the volume with its mutex held for writing.
+func (s *Store) exclusive(id ID) (*volume, error) {
+	v, err := s.find(id)
+	if err != nil {
+		return nil, err
+	}
+	v.mu.Lock()
+	if v.gone != nil {
+		v.mu.Unlock()
+		return nil, v.gone
+	}
+	return v, nil
+}
+
+func (s *Store) find(id ID) (*volume, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return nil, ErrClosed
+	}
+	v, ok := s.volumes[id]
+	if !ok {
+		return nil, fmt.Errorf("%s: %w", id, ErrNotFound)
+	}
+	return v, nil
+}
