@@ -31,7 +31,8 @@ type books struct {
 	Blobs    map[vdisk.ID]blobRecord `json:"blobs"`
 	Families map[string]time.Time    `json:"families"` // when each was first seen: the time in its footers
 
-	pruneAbove int // number of Blobs above which those of deleted volumes are dropped
+	paths      map[string]vdisk.ID // the Blobs' paths
+	pruneAbove int                 // number of Blobs above which those of deleted volumes are dropped
 }
 
 // blobRecord is what is kept of a volume that was ever granted.
@@ -51,6 +52,7 @@ const blobRecordsMin = 256
 func openBooks(dir string) (books, error) {
 	b := books{
 		path: filepath.Join(dir, "grants.json"), pruneAbove: blobRecordsMin,
+		paths:  map[string]vdisk.ID{},
 		Grants: map[string]Grant{}, Blobs: map[vdisk.ID]blobRecord{}, Families: map[string]time.Time{},
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -66,6 +68,9 @@ func openBooks(dir string) (books, error) {
 	}
 	if err := json.Unmarshal(text, &b); err != nil || len(b.Secret) == 0 {
 		return books{}, holdfast.Wrap(holdfast.KindCorrupt, err, "the file of disk grants %s is damaged", b.path)
+	}
+	for id, record := range b.Blobs {
+		b.paths[record.Path] = id
 	}
 	return b, nil
 }
@@ -141,6 +146,7 @@ func (b *books) recordOf(g Grant, now time.Time, volumes *vdisk.Store) (blobReco
 		FirstSeen: now.Round(0),
 	}
 	b.Blobs[g.Volume] = record
+	b.paths[record.Path] = g.Volume
 	return record, nil
 }
 
@@ -153,22 +159,13 @@ func (b *books) prune(volumes *vdisk.Store) {
 	for id, record := range b.Blobs {
 		if _, err := volumes.Stat(id); holdfast.IsKind(err, holdfast.KindNotFound) {
 			delete(b.Blobs, id)
+			delete(b.paths, record.Path)
 			continue
 		}
 		families[record.Family] = b.Families[record.Family]
 	}
 	b.Families = families
 	b.pruneAbove = max(2*len(b.Blobs), blobRecordsMin)
-}
-
-// at returns the volume whose blob has that path.
-func (b *books) at(path string) (vdisk.ID, bool) {
-	for id, record := range b.Blobs {
-		if record.Path == path {
-			return id, true
-		}
-	}
-	return "", false
 }
 
 // sign returns the query of a SAS URL.

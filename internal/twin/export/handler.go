@@ -225,5 +225,6 @@ func versionPattern(v string) bool {
 func (s *Service) volumeOf(path string) (vdisk.ID, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.books.at(path)
+	id, known := s.books.paths[path]
+	return id, known
 }

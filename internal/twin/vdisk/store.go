@@ -205,29 +205,87 @@ func (s *Store) Resize(id ID, size int64) error {
 	return nil
 }
 
-// Delete removes the volume and frees the layers that no other volume needs. Readers of it finish first; a listing under
-// way goes on. Deleting a snapshot leaves the ones before and after it, and the diffs between them, as they were.
+// Delete removes the volume and frees what no other volume needs: whole layers, and in the layers that stay what the next
+// snapshot has overwritten. Readers of it finish first; a listing under way goes on. Deleting a snapshot leaves the ones
+// before and after it, and the diffs between them, as they were. After an error the volume may be gone, with space still
+// held.
 func (s *Store) Delete(id ID) error {
 	v, err := s.exclusive(id)
 	if err != nil {
 		return err
 	}
 	defer v.mu.Unlock()
+	cover, hidden, err := s.forget(v)
+	if err != nil {
+		return err
+	}
+	return s.freeHidden(cover, hidden)
+}
 
+// forget takes v out of the store, with the layers that nobody else needs. When v's top layer stays, since one other
+// stands on it, it returns that one as cover and the layers that are seen only through it as hidden.
+func (s *Store) forget(v *volume) (cover *layer, hidden []*layer, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	unused := unusedWithout(v.top)
+	id, unused := v.info.ID, unusedWithout(v.top)
 	if err := s.record(entry{Gone: []ID{id}, Dropped: numbers(unused)}); err != nil {
-		return err
+		return nil, nil, err
 	}
 	v.gone = fmt.Errorf("%s: %w", id, ErrNotFound)
 	v.flat, v.changes = nil, nil
 	delete(s.volumes, id)
 	s.frozen.forget(flatKey(id))
-	if len(unused) == 0 {
-		v.top.users--
+	if len(unused) > 0 {
+		return nil, nil, s.drop(unused)
 	}
-	return s.drop(unused)
+	v.top.users--
+	return s.coverOf(v.top), unusedWithout(v.top), nil
+}
+
+// coverOf returns the layer that stands on l, when there is only one and it will not change. The caller holds mu.
+func (s *Store) coverOf(l *layer) *layer {
+	if l.users != 1 {
+		return nil
+	}
+	for _, v := range s.volumes {
+		if v.top.parent == l && !v.info.Frozen {
+			return nil
+		}
+	}
+	for _, above := range s.layers {
+		if above.parent == l {
+			return above
+		}
+	}
+	return nil
+}
+
+// freeHidden gives back the space of bytes that nobody can see any more: those in the hidden layers over which the cover
+// has written or cleared. Their maps keep the entries, which the cover's hide for ever: nobody stands on a hidden layer
+// but the cover, and no volume has it as its top.
+func (s *Store) freeHidden(cover *layer, hidden []*layer) error {
+	if cover == nil {
+		return nil
+	}
+	above, err := s.frozenChanges(cover)
+	if err != nil {
+		return err
+	}
+	for _, l := range hidden {
+		below, err := s.frozenChanges(l)
+		if err != nil {
+			return err
+		}
+		for c := range above.overlapping(0, SizeMax) {
+			for p := range below.overlapping(c.start, c.end) {
+				if p.layer != nil {
+					from := max(p.start, c.start)
+					l.free(from, min(p.end, c.end)-from)
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // Stat describes the volume.

@@ -227,6 +227,29 @@ func TestStore_FreedContent_GivesSpaceBack(t *testing.T) {
 	}
 }
 
+// TestStore_RotatedSnapshots_HoldNoOldBytes proves that a disk with one base snapshot, renewed again and again as a backup
+// does it, takes the space of its content and not of its history.
+func TestStore_RotatedSnapshots_HoldNoOldBytes(t *testing.T) {
+	dir := t.TempDir()
+	store := openStore(t, dir)
+	id := create(t, store, tib)
+	write(t, store, id, 0, bytes.Repeat([]byte{255}, int(4*mib)))
+	base := snapshot(t, store, id)
+	for round := range byte(20) {
+		write(t, store, id, mib, bytes.Repeat([]byte{round}, int(mib)))
+		next := snapshot(t, store, id)
+		must(t, store.Delete(base))
+		base = next
+		content := read(t, store, base, 0, int(3*mib))
+		if content[0] != 255 || content[mib] != round || content[2*mib-1] != round || content[2*mib] != 255 {
+			t.Fatalf("round %d: the base lost bytes", round)
+		}
+	}
+	if held := allocatedBytes(t, dir); held > 5*mib {
+		t.Errorf("%d bytes held for 4 MiB of content", held)
+	}
+}
+
 // TestStore_Import_LeavesZeroBlocksOut proves that a sparse image stays sparse and old content does not shine through.
 func TestStore_Import_LeavesZeroBlocksOut(t *testing.T) {
 	store := openStore(t, t.TempDir())
