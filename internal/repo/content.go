@@ -1,0 +1,250 @@
+package repo
+
+import (
+	"context"
+	"runtime"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/blob"
+	"github.com/holdfast-backup/holdfast/internal/repo/chunk"
+	"github.com/holdfast-backup/holdfast/internal/repo/layout"
+	"github.com/holdfast-backup/holdfast/internal/repo/seal"
+	"github.com/holdfast-backup/holdfast/internal/repo/tree"
+)
+
+// checkContent is verification at level 2: every sealed object is opened, every frame of every pack authenticated and its
+// items hashed, and every restore point walked from its root to its chunks.
+func (v *verifier) checkContent(ctx context.Context) error {
+	sound, err := v.openPacks(ctx)
+	if err != nil {
+		return err
+	}
+	if err := v.openRuns(ctx); err != nil {
+		return err
+	}
+	walked := map[chunk.ID]bool{} // subtrees shared by points are walked once
+	for _, p := range v.state.Points {
+		point, err := v.o.Repository.readManifest(ctx, p)
+		if isDamage(err) {
+			v.problem(p.Manifest, "%v", err)
+			v.hits(p.ID)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for _, disk := range point.Disks {
+			w := contentWalker{v: v, sound: sound, walked: walked}
+			if err := w.disk(ctx, disk); err != nil {
+				return err
+			}
+			if w.lost != "" {
+				v.hits(p.ID)
+				v.problem(p.Manifest, "disk %s of the point has lost %s", disk.LUN, w.lost)
+			}
+		}
+	}
+	return nil
+}
+
+// soundIDs holds the chunks and nodes that were found authentic in some pack, by a short key: at scale the memory matters, and
+// a collision of 64 bits of a keyed hash would need billions of ids.
+type soundIDs struct {
+	mu  sync.Mutex
+	ids map[[8]byte]bool
+}
+
+func (s *soundIDs) add(id chunk.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ids[[8]byte(id[:8])] = true
+}
+
+func (s *soundIDs) has(id chunk.ID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ids[[8]byte(id[:8])]
+}
+
+// openPacks opens all packs that points need and returns the ids found in them.
+func (v *verifier) openPacks(ctx context.Context) (*soundIDs, error) {
+	sound := &soundIDs{ids: map[[8]byte]bool{}}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for name := range v.known {
+		kind, _ := layout.Parse(name)
+		if kind != layout.DataPack && kind != layout.TreePack {
+			continue
+		}
+		v.mu.Lock()
+		_, bad := v.problems[name]
+		v.mu.Unlock()
+		if bad {
+			continue
+		}
+		g.Go(func() error {
+			err := v.openPack(gctx, name, sound)
+			if isDamage(err) {
+				v.problem(name, "%v", err)
+				return nil
+			}
+			return err
+		})
+	}
+	return sound, g.Wait()
+}
+
+func (v *verifier) openPack(ctx context.Context, name string, sound *soundIDs) error {
+	r := v.o.Repository
+	data, err := blob.ReadAll(ctx, v.store, name, layout.ObjectBytesMax)
+	if err != nil {
+		return err
+	}
+	object, err := seal.ParseObject(name, data, r.ring, r.codec)
+	if err != nil {
+		return err
+	}
+	kind, _ := layout.Parse(name)
+	if object.Header.Kind.ObjectKind() != kind || object.Header.Repository != r.id {
+		return seal.Damaged(name, holdfast.Errorf(holdfast.KindCorrupt, "its header says that it is another object"))
+	}
+	var plain []byte
+	for _, f := range object.Frames {
+		plain, err = object.Opener.Open(plain, data[f.Offset:f.Offset+int64(f.Stored)], f.Offset, layout.FrameBytesMax)
+		if err != nil {
+			return seal.Damaged(name, err)
+		}
+		if err := v.checkFrame(name, object.Header.Kind, f, plain); err != nil {
+			return err
+		}
+		for i := range f.Items {
+			sound.add(chunk.ID(f.Data[i*32:]))
+		}
+	}
+	return nil
+}
+
+// checkFrame compares a frame's payload with what the directory says of it.
+func (v *verifier) checkFrame(name string, kind seal.Kind, f seal.Frame, plain []byte) error {
+	r := v.o.Repository
+	wrong := seal.Damaged(name, holdfast.Errorf(holdfast.KindCorrupt, "the frame at offset %d is not what its directory says", f.Offset))
+	if len(plain) != f.Plain {
+		return wrong
+	}
+	if kind == seal.KindTree {
+		level := 0
+		if len(plain) > 1 {
+			level = int(plain[1])
+		}
+		node, err := tree.Decode(plain, level, r.params.FanOut, chunk.NamedPack(name))
+		if err != nil || f.Items != 1 || node.ID(r.hasher) != chunk.ID(f.Data) {
+			return wrong
+		}
+		return nil
+	}
+	if chunks := chunk.Count(int64(len(plain)), r.params.ChunkSize); chunks != int64(f.Items) {
+		return wrong
+	}
+	for i := range f.Items {
+		data := plain[i*r.params.ChunkSize : min((i+1)*r.params.ChunkSize, len(plain))]
+		if r.hasher.Chunk(data) != chunk.ID(f.Data[i*32:]) {
+			return wrong
+		}
+	}
+	return nil
+}
+
+// openRuns decodes all blocks of the live index runs. A damaged run loses nothing, but it is damage.
+func (v *verifier) openRuns(ctx context.Context) error {
+	r := v.o.Repository
+	runs, err := r.runs.of(ctx, v.state)
+	if err != nil {
+		return err
+	}
+	for _, run := range runs {
+		if _, err := run.Contents(ctx); isDamage(err) {
+			v.problem(run.Name(), "%v", err)
+		} else if err != nil {
+			return err
+		}
+	}
+	for _, name := range v.state.Runs {
+		if err := r.runs.unusableError(name); err != nil {
+			v.problem(name, "%v", err)
+		}
+	}
+	return nil
+}
+
+// contentWalker walks one disk and notes the first thing that is lost.
+type contentWalker struct {
+	v      *verifier
+	sound  *soundIDs
+	walked map[chunk.ID]bool
+	lost   string
+}
+
+func (w *contentWalker) disk(ctx context.Context, disk holdfast.PointDisk) error {
+	r := w.v.o.Repository
+	top, err := decodeTop(disk)
+	if err != nil {
+		w.lost = "its map"
+		return nil
+	}
+	shape := tree.NewShape(disk.SizeBytes, r.params)
+	if r.hasher.Root(shape.SizeBytes, shape.ChunkSize, shape.FanOut, top.ID) != disk.Root {
+		w.lost = "its map: the root does not match"
+		return nil
+	}
+	if top.ID.IsHole() {
+		return nil
+	}
+	return w.node(ctx, top, shape.Height()-1)
+}
+
+func (w *contentWalker) node(ctx context.Context, child tree.Child, level int) error {
+	if w.walked[child.ID] {
+		return nil
+	}
+	if !w.sound.has(child.ID) {
+		w.lose("a node of its map")
+		return nil
+	}
+	node, err := w.v.o.Repository.Load(ctx, child, level)
+	if isDamage(err) {
+		w.lose("a node of its map")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	complete := true
+	for i := range node.Children {
+		below := node.Children[i]
+		switch {
+		case below.ID.IsHole():
+		case level == 0 && !w.sound.has(below.ID):
+			w.lose("chunk " + below.ID.String())
+			complete = false
+		case level > 0:
+			before := w.lost
+			if err := w.node(ctx, below, level-1); err != nil {
+				return err
+			}
+			complete = complete && w.lost == before
+		}
+	}
+	if complete && w.lost == "" {
+		w.walked[child.ID] = true
+	}
+	return nil
+}
+
+func (w *contentWalker) lose(what string) {
+	if w.lost == "" {
+		w.lost = what
+	}
+}

@@ -1,0 +1,126 @@
+package keys
+
+import (
+	"encoding/json"
+
+	"golang.org/x/crypto/argon2"
+
+	"github.com/holdfast-backup/holdfast"
+)
+
+// KDFCost is the cost of turning a password into a key (Argon2id, RFC 9106).
+type KDFCost struct {
+	Time      uint32 // passes
+	MemoryKiB uint32
+	Threads   uint8
+}
+
+// DefaultKDFCost follows the second recommendation of RFC 9106 §4: 64 MiB, three passes, four lanes.
+func DefaultKDFCost() KDFCost { return KDFCost{Time: 3, MemoryKiB: 64 << 10, Threads: 4} }
+
+// Bounds on the cost a reader accepts before it computes (doc/format.md §4).
+const (
+	kdfTimeMax      = 64
+	kdfMemoryKiBMax = 1 << 20
+	kdfThreadsMax   = 64
+)
+
+// SlotKind says what opens a slot.
+type SlotKind string
+
+// The kinds of slot. A vault slot is opened by a Key Vault key.
+const (
+	SlotPassword SlotKind = "password"
+	SlotVault    SlotKind = "vault"
+	SlotOpen     SlotKind = "open" // the key lies in clear: a repository without encryption
+)
+
+// Slot wraps the repository key.
+type Slot struct {
+	Holdfast   string       `json:"holdfast"`
+	Format     int          `json:"format"`
+	Repository RepositoryID `json:"repository"`
+	Kind       SlotKind     `json:"kind"`
+
+	KDF       string `json:"kdf,omitempty"`
+	Time      uint32 `json:"time,omitempty"`
+	MemoryKiB uint32 `json:"memoryKiB,omitempty"`
+	Threads   uint8  `json:"threads,omitempty"`
+	Salt      []byte `json:"salt,omitempty"`
+	Nonce     []byte `json:"nonce,omitempty"`
+	Wrapped   []byte `json:"wrapped,omitempty"`
+
+	KeyID     string `json:"keyId,omitempty"`
+	Algorithm string `json:"algorithm,omitempty"`
+
+	Key []byte `json:"key,omitempty"`
+}
+
+const kdfArgon2id = "argon2id"
+
+// NewPasswordSlot wraps the repository key with a password.
+func NewPasswordSlot(repository RepositoryID, repositoryKey []byte, password string, cost KDFCost) Slot {
+	if cost == (KDFCost{}) {
+		cost = DefaultKDFCost()
+	}
+	s := Slot{
+		Holdfast: slotLabel, Format: 1, Repository: repository, Kind: SlotPassword,
+		KDF: kdfArgon2id, Time: cost.Time, MemoryKiB: cost.MemoryKiB, Threads: cost.Threads,
+		Salt: Random(16), Nonce: Random(nonceSize),
+	}
+	s.Wrapped = newAEAD(s.passwordKey(password)).Seal(nil, s.Nonce, repositoryKey, slotAD(repository))
+	return s
+}
+
+// NewOpenSlot keeps the repository key in clear.
+func NewOpenSlot(repository RepositoryID, repositoryKey []byte) Slot {
+	return Slot{Holdfast: slotLabel, Format: 1, Repository: repository, Kind: SlotOpen, Key: repositoryKey}
+}
+
+// Encode returns the bytes of the slot's object.
+func (s Slot) Encode() ([]byte, error) { return json.Marshal(s) }
+
+// DecodeSlot reads a slot. Bytes that are no slot of this repository are KindCorrupt.
+func DecodeSlot(data []byte, repository RepositoryID) (Slot, error) {
+	var s Slot
+	if err := json.Unmarshal(data, &s); err != nil || s.Holdfast != slotLabel || s.Repository != repository {
+		return Slot{}, holdfast.Errorf(holdfast.KindCorrupt, "a key slot is not readable")
+	}
+	return s, nil
+}
+
+// Open unwraps the repository key: with the password for a password slot, without for an open one. A password that does
+// not fit is KindWrongKey.
+func (s Slot) Open(password string) ([]byte, error) {
+	switch s.Kind {
+	case SlotOpen:
+		if len(s.Key) != Size {
+			return nil, holdfast.Errorf(holdfast.KindCorrupt, "the open key slot holds no key")
+		}
+		return s.Key, nil
+	case SlotPassword:
+		return s.openWithPassword(password)
+	case SlotVault:
+	}
+	return nil, holdfast.Errorf(holdfast.KindWrongKey, "a key slot of kind %q cannot be opened with a password", s.Kind)
+}
+
+func (s Slot) openWithPassword(password string) ([]byte, error) {
+	if s.KDF != kdfArgon2id || s.Time == 0 || s.Time > kdfTimeMax || s.Threads == 0 || s.Threads > kdfThreadsMax ||
+		s.MemoryKiB == 0 || s.MemoryKiB > kdfMemoryKiBMax || len(s.Nonce) != nonceSize {
+		return nil, holdfast.Errorf(holdfast.KindCorrupt, "a key slot asks for a key derivation out of bounds")
+	}
+	key, err := newAEAD(s.passwordKey(password)).Open(nil, s.Nonce, s.Wrapped, slotAD(s.Repository))
+	if err != nil || len(key) != Size {
+		return nil, holdfast.Errorf(holdfast.KindWrongKey, "the password does not open this repository")
+	}
+	return key, nil
+}
+
+func (s Slot) passwordKey(password string) []byte {
+	return argon2.IDKey([]byte(password), s.Salt, s.Time, s.MemoryKiB, s.Threads, Size)
+}
+
+func slotAD(repository RepositoryID) []byte {
+	return append([]byte("holdfast slot 1"), repository[:]...)
+}

@@ -1,0 +1,248 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/blob"
+	"github.com/holdfast-backup/holdfast/internal/repo/chunk"
+	"github.com/holdfast-backup/holdfast/internal/repo/index"
+	"github.com/holdfast-backup/holdfast/internal/repo/layout"
+	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
+	"github.com/holdfast-backup/holdfast/internal/repo/seal"
+	"github.com/holdfast-backup/holdfast/internal/repo/tree"
+)
+
+// runSet is the open index runs and the condemned packs of the state it was last told. Safe for concurrent use.
+type runSet struct {
+	r      *Repository
+	blocks *index.Blocks
+
+	mu        sync.Mutex // guards the fields below
+	open      map[string]*index.Run
+	unusable  map[string]error           // runs that are missing or damaged
+	condemned map[string]map[string]bool // packs, by condemnation list
+}
+
+func newRunSet(r *Repository) *runSet {
+	return &runSet{
+		r: r, blocks: index.NewBlocks(blockCacheBytes), open: map[string]*index.Run{}, unusable: map[string]error{},
+		condemned: map[string]map[string]bool{},
+	}
+}
+
+// of returns the live runs of a state. A run that is missing or damaged is left out and noted: the index is a cache, whose
+// loss costs duplicates and time, never data.
+func (s *runSet) of(ctx context.Context, state oplog.State) ([]*index.Run, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name := range s.open {
+		if !slices.Contains(state.Runs, name) {
+			delete(s.open, name)
+		}
+	}
+	var runs []*index.Run
+	for _, name := range state.Runs {
+		run, ok := s.open[name]
+		if !ok && s.unusable[name] == nil {
+			var err error
+			run, err = index.Open(ctx, s.r.store, name, s.r.ring, s.r.codec, s.blocks)
+			switch {
+			case err == nil:
+				s.open[name] = run
+			case isDamage(err):
+				s.unusable[name] = err
+				s.r.log.WarnContext(ctx, "index run cannot be used", "object", name, "error", err)
+			default:
+				return nil, err
+			}
+		}
+		if run != nil {
+			runs = append(runs, run)
+		}
+	}
+	return runs, nil
+}
+
+// condemnedPacks returns the packs that a state's condemnation lists name.
+func (s *runSet) condemnedPacks(ctx context.Context, state oplog.State) (map[string]bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := map[string]bool{}
+	for _, list := range state.Condemned {
+		names, ok := s.condemned[list]
+		if !ok {
+			data, err := readNamed(ctx, s.r.store, list, layout.ListBytesMax)
+			if err != nil {
+				return nil, err
+			}
+			if names, err = parseCondemnation(data); err != nil {
+				return nil, err
+			}
+			s.condemned[list] = names
+		}
+		maps.Copy(all, names)
+	}
+	return all, nil
+}
+
+// finder answers where ids lie under one state of the log.
+type finder struct {
+	runs      []*index.Run
+	condemned map[string]bool
+}
+
+func (r *Repository) finder(ctx context.Context, state oplog.State) (*finder, error) {
+	runs, err := r.runs.of(ctx, state)
+	if err != nil {
+		return nil, err
+	}
+	condemned, err := r.runs.condemnedPacks(ctx, state)
+	if err != nil {
+		return nil, err
+	}
+	return &finder{runs: runs, condemned: condemned}, nil
+}
+
+// places returns all places of an id that are not condemned. A damaged block of a run hides what it says.
+func (f *finder) places(ctx context.Context, id chunk.ID) ([]*chunk.Place, error) {
+	var found []*chunk.Place
+	for _, run := range f.runs {
+		place, err := run.Lookup(ctx, id)
+		if err != nil && !isDamage(err) {
+			return nil, err
+		}
+		if place != nil && !f.condemned[place.Pack.Name()] {
+			found = append(found, place)
+		}
+	}
+	return found, nil
+}
+
+// place returns one place of an id, nil if it is not stored.
+func (f *finder) place(ctx context.Context, id chunk.ID) (*chunk.Place, error) {
+	for _, run := range f.runs {
+		place, err := run.Lookup(ctx, id)
+		if err != nil && !isDamage(err) {
+			return nil, err
+		}
+		if place != nil && !f.condemned[place.Pack.Name()] {
+			return place, nil
+		}
+	}
+	return nil, nil
+}
+
+// isDamage reports whether an error says that an object is missing or damaged, rather than out of reach.
+func isDamage(err error) bool {
+	return errors.Is(err, blob.ErrNotFound) || holdfast.IsKind(err, holdfast.KindCorrupt)
+}
+
+// fetch returns the bytes of an id that pick takes from a frame: from the hinted place, else from wherever the index knows
+// it. Bytes that do not have the id are never returned. When no place holds the id the error is KindCorrupt and names the
+// packs tried.
+func (r *Repository) fetch(ctx context.Context, id chunk.ID, hint *chunk.Place, use func(*chunk.Place) error) error {
+	var first error
+	if hint != nil {
+		err := use(hint)
+		if err == nil || !isDamage(err) {
+			return err
+		}
+		first = err
+	}
+	state := r.oplog.State()
+	f, err := r.finder(ctx, state)
+	if err != nil {
+		return err
+	}
+	places, err := f.places(ctx, id)
+	if err != nil {
+		return err
+	}
+	for _, place := range places {
+		if hint != nil && place.Pack.Name() == hint.Pack.Name() && place.Offset == hint.Offset {
+			continue
+		}
+		err := use(place)
+		if err == nil || !isDamage(err) {
+			return err
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	if first == nil {
+		return holdfast.Errorf(holdfast.KindCorrupt, "no pack holds %s any more", id)
+	}
+	return holdfast.Wrap(holdfast.KindCorrupt, first, "a part of the restore point is damaged").
+		WithHint("see what is hit with: holdfast repo verify --repo %s; the next backup writes lost parts again", r.store.URL())
+}
+
+// opener returns what opens the frames of a pack.
+func (r *Repository) opener(ctx context.Context, pack string) (*seal.Opener, error) {
+	return r.openers.Get(ctx, pack, func() (*seal.Opener, error) {
+		_, opener, err := seal.ReadHeader(ctx, r.store, pack, r.ring, r.codec)
+		return opener, err
+	})
+}
+
+// readFrame reads and opens a frame into target's memory, using stored's memory on the way. Both may be nil.
+func (r *Repository) readFrame(ctx context.Context, place *chunk.Place, target, stored []byte) (plain, scratch []byte, err error) {
+	pack := place.Pack.Name()
+	if place.Stored < seal.Overhead || place.Stored > layout.FrameBytesMax+seal.Overhead || place.Offset < seal.HeaderSize {
+		return nil, stored, seal.Damaged(pack, holdfast.Errorf(holdfast.KindCorrupt, "a frame is said to have %d bytes at %d", place.Stored, place.Offset))
+	}
+	opener, err := r.opener(ctx, pack)
+	if err != nil {
+		return nil, stored, err
+	}
+	if cap(stored) < place.Stored {
+		stored = make([]byte, place.Stored)
+	}
+	stored = stored[:place.Stored]
+	if n, err := r.store.Read(ctx, pack, place.Offset, stored); err != nil || n < len(stored) {
+		return nil, stored, seal.ShortRead(pack, place.Offset, err)
+	}
+	plain, err = opener.Open(target, stored, place.Offset, layout.FrameBytesMax)
+	if err != nil {
+		return nil, stored, seal.Damaged(pack, err)
+	}
+	return plain, stored, nil
+}
+
+// Load implements tree.Source.
+func (r *Repository) Load(ctx context.Context, child tree.Child, level int) (*tree.Node, error) {
+	return r.nodes.Get(ctx, child.ID, func() (node *tree.Node, err error) {
+		err = r.fetch(ctx, child.ID, child.Place, func(place *chunk.Place) error {
+			node, err = r.loadNode(ctx, child.ID, place, level)
+			return err
+		})
+		return node, err
+	})
+}
+
+func (r *Repository) loadNode(ctx context.Context, id chunk.ID, place *chunk.Place, level int) (*tree.Node, error) {
+	plain, _, err := r.readFrame(ctx, place, nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	node, err := tree.Decode(plain, level, r.params.FanOut, place.Pack)
+	if err != nil {
+		return nil, seal.Damaged(place.Pack.Name(), err)
+	}
+	if node.ID(r.hasher) != id {
+		return nil, seal.Damaged(place.Pack.Name(), holdfast.Errorf(holdfast.KindCorrupt, "a tree node does not have the id it should have"))
+	}
+	return node, nil
+}
+
+// unusableError returns why a run was left out, nil if it was not.
+func (s *runSet) unusableError(name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.unusable[name]
+}

@@ -1,0 +1,164 @@
+package repo
+
+import (
+	"context"
+	"sync"
+
+	"github.com/holdfast-backup/holdfast/internal/repo/chunk"
+	"github.com/holdfast-backup/holdfast/internal/repo/seal"
+	"github.com/holdfast-backup/holdfast/internal/repo/tree"
+)
+
+// waitingNodesMax is how many nodes may wait for the name of a data pack before that pack is closed early.
+const waitingNodesMax = 4096
+
+// nodeSink stores new tree nodes. A node names the packs its children lie in, and a pack has no name before it is stored; so
+// nodes wait in a queue, in order, and one goroutine writes each as soon as the packs it points to are stored.
+// Put is safe for concurrent use.
+type nodeSink struct {
+	s      *Session
+	packer *packer
+
+	mu     sync.Mutex // guards the fields below
+	places map[chunk.ID]*chunk.Place
+	queue  []waitingNode
+	closed bool
+	wake   chan struct{} // capacity 1
+
+	done chan struct{} // closed when the goroutine has ended
+	err  error         // owned by the goroutine until done is closed
+}
+
+type waitingNode struct {
+	id    chunk.ID
+	node  *tree.Node
+	place *chunk.Place // filled in by the goroutine
+}
+
+func newNodeSink(s *Session) *nodeSink {
+	n := &nodeSink{
+		s: s, packer: newPacker(s.ctx, s.r, seal.KindTree, s.id, s.packStored), places: map[chunk.ID]*chunk.Place{},
+		wake: make(chan struct{}, 1), done: make(chan struct{}),
+	}
+	go n.write() // its owner is flush, or stop, which wait for done
+	return n
+}
+
+// Put implements tree.Sink. The place is filled in by the time flush returns.
+func (n *nodeSink) Put(ctx context.Context, id chunk.ID, node *tree.Node) (*chunk.Place, error) {
+	stored, err := n.s.find(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if stored != nil {
+		return stored, nil
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if place, ok := n.places[id]; ok {
+		return place, nil
+	}
+	place := &chunk.Place{}
+	n.places[id] = place
+	n.queue = append(n.queue, waitingNode{id, node, place})
+	if len(n.queue) > waitingNodesMax {
+		n.s.chunks.rotate()
+	}
+	n.signal()
+	return place, nil
+}
+
+func (n *nodeSink) signal() {
+	select {
+	case n.wake <- struct{}{}:
+	default:
+	}
+}
+
+// write is the goroutine: it takes nodes in order until the queue is closed and empty.
+func (n *nodeSink) write() {
+	defer close(n.done)
+	for {
+		next, ok := n.next()
+		if !ok {
+			return
+		}
+		if err := n.writeNode(next); err != nil {
+			n.err = err
+			n.s.fail(err)
+			return
+		}
+	}
+}
+
+func (n *nodeSink) next() (waitingNode, bool) {
+	for {
+		n.mu.Lock()
+		if len(n.queue) > 0 {
+			next := n.queue[0]
+			n.queue = n.queue[1:]
+			n.mu.Unlock()
+			return next, true
+		}
+		closed := n.closed
+		n.mu.Unlock()
+		if closed {
+			return waitingNode{}, false
+		}
+		select {
+		case <-n.wake:
+		case <-n.s.ctx.Done():
+			return waitingNode{}, false
+		}
+	}
+}
+
+// nodePlaintextMax bounds the bytes of an encoded node, for finding the pack it goes into before it is encoded.
+const nodePlaintextMax = 16 << 10
+
+func (n *nodeSink) writeNode(next waitingNode) error {
+	here, err := n.packer.here(nodePlaintextMax)
+	if err != nil {
+		return err
+	}
+	for i := range next.node.Children {
+		place := next.node.Children[i].Place
+		if place == nil || place.Pack == here {
+			continue
+		}
+		select {
+		case <-place.Pack.Ready():
+		case <-n.s.ctx.Done():
+			return context.Cause(n.s.ctx)
+		}
+	}
+	encoded := next.node.Encode(here)
+	places, err := n.packer.add(seal.Stored(nil, encoded), len(encoded), []chunk.ID{next.id})
+	if err != nil {
+		return err
+	}
+	*next.place = places[0]
+	return nil
+}
+
+// flush writes all nodes and stores their packs. The data packs must be stored before.
+func (n *nodeSink) flush() error {
+	n.mu.Lock()
+	n.closed = true
+	n.mu.Unlock()
+	n.signal()
+	<-n.done
+	if n.err != nil {
+		return n.err
+	}
+	if err := n.s.ctx.Err(); err != nil {
+		return context.Cause(n.s.ctx)
+	}
+	return n.packer.flush()
+}
+
+// stop waits for the goroutine and the uploads of a session that has been cancelled.
+func (n *nodeSink) stop() {
+	<-n.done
+	_ = n.packer.uploads.Wait() // the session failed for a reason of its own
+}

@@ -1,0 +1,196 @@
+// Package oplog is the numbered, authenticated log of a repository: the one place where order is decided
+// (doc/format.md §6).
+//
+// Entries are read by direct reads and appended with put-if-absent, so whoever appends entry n has read all entries before
+// it. Fold turns entries into a State; it works without a key, which only checks who wrote them. Nothing rests on clocks or
+// listings.
+package oplog
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/repo/keys"
+	"github.com/holdfast-backup/holdfast/internal/repo/layout"
+)
+
+// Kind is the kind of an entry.
+type Kind string
+
+// The kinds of entry; doc/format.md §6.3 says what each means and when it is allowed.
+const (
+	Genesis    Kind = "genesis"
+	Keys       Kind = "keys"
+	Owner      Kind = "owner"
+	Begin      Kind = "begin"
+	Publish    Kind = "publish"
+	Abandon    Kind = "abandon"
+	Settle     Kind = "settle"
+	Remove     Kind = "remove"
+	Annotate   Kind = "annotate"
+	Index      Kind = "index"
+	Condemn    Kind = "condemn"
+	Swept      Kind = "swept"
+	Checkpoint Kind = "checkpoint"
+)
+
+// Entry is one line of the log. Each kind uses the fields that the format page lists for it.
+type Entry struct {
+	Holdfast   int               `json:"holdfast"` // version of the entry's form
+	N          uint64            `json:"n"`
+	Repository keys.RepositoryID `json:"repository"`
+	Previous   string            `json:"previous"`
+	Time       time.Time         `json:"time"`
+	Writer     string            `json:"writer"`
+	Generation uint32            `json:"generation"`
+	Checkpoint uint64            `json:"checkpoint"`
+	Kind       Kind              `json:"kind"`
+
+	Format  int      `json:"format,omitempty"`
+	*Shape           // genesis
+	Slots   []string `json:"slots,omitempty"`
+	KeyRing string   `json:"keyRing,omitempty"`
+
+	Owner string `json:"owner,omitempty"`
+	Epoch uint64 `json:"epoch,omitempty"`
+
+	Session  *holdfast.SessionID `json:"session,omitempty"`
+	Subject  string              `json:"subject,omitempty"`
+	Parents  []holdfast.PointID  `json:"parents,omitempty"`
+	Point    holdfast.PointID    `json:"point,omitempty"`
+	Points   []holdfast.PointID  `json:"points,omitempty"`
+	Manifest string              `json:"manifest,omitempty"`
+	List     string              `json:"list,omitempty"`
+	Added    []string            `json:"added,omitempty"`
+	Dropped  []string            `json:"dropped,omitempty"`
+	Reason   string              `json:"reason,omitempty"`
+	State    string              `json:"state,omitempty"`
+	Sealed   []byte              `json:"sealed,omitempty"`
+}
+
+// Shape is the parameters' place in the genesis entry.
+type Shape = layout.Parameters
+
+// SealContext binds the sealed part of an entry to what it belongs to.
+func SealContext(kind Kind, subject string) string { return string(kind) + "|" + subject }
+
+const entryVersion = 1
+
+// encode returns the stored bytes of an entry.
+func encode(e Entry, ring *keys.Ring) ([]byte, error) {
+	line, err := json.Marshal(e)
+	if err != nil {
+		return nil, err
+	}
+	mac, err := ring.LogMAC(e.Generation, line)
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	b.Write(line)
+	fmt.Fprintf(&b, "\nmac %x\n", mac)
+	sum := sha256.Sum256(b.Bytes())
+	fmt.Fprintf(&b, "sum %x\n", sum)
+	return b.Bytes(), nil
+}
+
+// parsed is an entry with what authenticates it.
+type parsed struct {
+	Entry
+	line []byte
+	mac  []byte
+	hash string // of the stored bytes, in hex
+}
+
+const (
+	macLineSize = len("mac ") + 2*sha256.Size + 1
+	sumLineSize = len("sum ") + 2*sha256.Size + 1
+)
+
+// parse reads stored bytes as entry n. Everything that a flipped bit could change is KindCorrupt; an entry of a newer
+// version is KindInvalid.
+func parse(stored []byte, n uint64) (parsed, error) {
+	line, mac, err := split(stored)
+	if err != nil {
+		return parsed{}, holdfast.Errorf(holdfast.KindCorrupt, "log entry %d %v", n, err)
+	}
+	var version struct {
+		Holdfast int  `json:"holdfast"`
+		Format   int  `json:"format"`
+		Kind     Kind `json:"kind"`
+	}
+	if err := json.Unmarshal(line, &version); err != nil {
+		return parsed{}, holdfast.Errorf(holdfast.KindCorrupt, "log entry %d is not JSON", n)
+	}
+	if version.Holdfast != entryVersion || version.Format > layout.FormatVersion || !known(version.Kind) {
+		return parsed{}, newer(n, version.Kind)
+	}
+	p := parsed{line: line, mac: mac, hash: layout.Hash(sha256.Sum256(stored)).String()}
+	if err := json.Unmarshal(line, &p.Entry); err != nil {
+		return parsed{}, holdfast.Errorf(holdfast.KindCorrupt, "log entry %d: %v", n, err)
+	}
+	if p.N != n {
+		return parsed{}, holdfast.Errorf(holdfast.KindCorrupt, "log entry %d says that it is number %d", n, p.N)
+	}
+	return p, nil
+}
+
+func newer(n uint64, kind Kind) error {
+	return holdfast.Errorf(holdfast.KindInvalid, "log entry %d (%q) was written by a newer version of Holdfast", n, kind).
+		WithHint("open the repository with a version that knows its format; this one knows format %d", layout.FormatVersion)
+}
+
+// split checks the form and the checksum of an entry's three lines.
+func split(stored []byte) (line, mac []byte, err error) {
+	end := len(stored) - macLineSize - sumLineSize
+	if end < 2 || stored[end-1] != '\n' || bytes.IndexByte(stored[:end-1], '\n') >= 0 {
+		return nil, nil, fmt.Errorf("does not have the form of an entry")
+	}
+	macLine, sumLine := stored[end:end+macLineSize], stored[end+macLineSize:]
+	mac, macErr := unhex(macLine, "mac ")
+	sum, sumErr := unhex(sumLine, "sum ")
+	if macErr != nil || sumErr != nil {
+		return nil, nil, fmt.Errorf("does not have the form of an entry")
+	}
+	if want := sha256.Sum256(stored[:end+macLineSize]); !bytes.Equal(want[:], sum) {
+		return nil, nil, fmt.Errorf("does not match its checksum")
+	}
+	return stored[:end-1], mac, nil
+}
+
+// unhex reads "LABEL <64 lower-case hex digits>\n".
+func unhex(line []byte, label string) ([]byte, error) {
+	digits, ok := bytes.CutPrefix(line, []byte(label))
+	if !ok || len(digits) != 2*sha256.Size+1 || digits[2*sha256.Size] != '\n' || !bytes.Equal(bytes.ToLower(digits), digits) {
+		return nil, fmt.Errorf("malformed")
+	}
+	value := make([]byte, sha256.Size)
+	_, err := hex.Decode(value, digits[:2*sha256.Size])
+	return value, err
+}
+
+func known(k Kind) bool {
+	switch k {
+	case Genesis, Keys, Owner, Begin, Publish, Abandon, Settle, Remove, Annotate, Index, Condemn, Swept, Checkpoint:
+		return true
+	}
+	return false
+}
+
+// authenticate checks an entry's MAC.
+func (p parsed) authenticate(ring *keys.Ring) error {
+	want, err := ring.LogMAC(p.Generation, p.line)
+	if err != nil {
+		return err
+	}
+	if !hmac.Equal(want, p.mac) {
+		return holdfast.Errorf(holdfast.KindCorrupt, "log entry %d was not written with this repository's key", p.N)
+	}
+	return nil
+}

@@ -1,0 +1,285 @@
+package oplog
+
+import (
+	"cmp"
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/repo/keys"
+	"github.com/holdfast-backup/holdfast/internal/repo/layout"
+)
+
+// State is the log folded: what holds after entry Next − 1 (doc/format.md §6.4).
+type State struct {
+	Holdfast   string            `json:"holdfast"`
+	Format     int               `json:"format"`
+	Repository keys.RepositoryID `json:"repository"`
+	Next       uint64            `json:"next"`
+	Head       string            `json:"head"` // hash of entry Next − 1
+	Checkpoint uint64            `json:"checkpoint"`
+	Parameters layout.Parameters `json:"parameters"`
+	Slots      []string          `json:"slots"`
+	KeyRing    string            `json:"keyRing"`
+	Owner      string            `json:"owner,omitempty"`
+	Epoch      uint64            `json:"epoch,omitempty"`
+	Sessions   []SessionState    `json:"sessions"`  // not settled, in order of their begin entries
+	Points     []PointState      `json:"points"`    // visible, in order of publication
+	Runs       []string          `json:"runs"`      // live index runs
+	Condemned  []string          `json:"condemned"` // condemnation lists not yet swept
+}
+
+const stateLabel = "log state"
+
+// SessionStatus says how far a session is.
+type SessionStatus string
+
+// The states of a session that is not settled.
+const (
+	SessionOpen      SessionStatus = "open"
+	SessionPublished SessionStatus = "published"
+	SessionAbandoned SessionStatus = "abandoned"
+)
+
+// SealedPart is the private part of an entry as it stands in the log.
+type SealedPart struct {
+	Generation uint32 `json:"generation"`
+	Sealed     []byte `json:"sealed"`
+}
+
+// SessionState is a session that is not settled.
+type SessionState struct {
+	ID        holdfast.SessionID `json:"id"`
+	Subject   string             `json:"subject"`
+	Parents   []holdfast.PointID `json:"parents,omitempty"`
+	Begun     uint64             `json:"begun"` // number of the begin entry
+	Status    SessionStatus      `json:"status"`
+	Point     holdfast.PointID   `json:"point,omitempty"`
+	Resources SealedPart         `json:"resources"`
+	Published SealedPart         `json:"published"`
+}
+
+// PointState is a visible restore point.
+type PointState struct {
+	ID          holdfast.PointID   `json:"id"`
+	Session     holdfast.SessionID `json:"session"`
+	Subject     string             `json:"subject"`
+	Manifest    string             `json:"manifest"`
+	List        string             `json:"list"`
+	Published   uint64             `json:"published"` // number of the publish entry
+	Summary     SealedPart         `json:"summary"`
+	Annotations []SealedPart       `json:"annotations,omitempty"`
+}
+
+// Session returns the unsettled session of that id.
+func (s *State) Session(id holdfast.SessionID) *SessionState {
+	for i := range s.Sessions {
+		if s.Sessions[i].ID == id {
+			return &s.Sessions[i]
+		}
+	}
+	return nil
+}
+
+// Point returns the visible point of that id.
+func (s *State) Point(id holdfast.PointID) *PointState {
+	for i := range s.Points {
+		if s.Points[i].ID == id {
+			return &s.Points[i]
+		}
+	}
+	return nil
+}
+
+// Encode returns the checkpoint object's bytes: equal states encode equally.
+func (s *State) Encode() ([]byte, error) {
+	c := *s
+	c.Holdfast, c.Format = stateLabel, layout.FormatVersion
+	return json.Marshal(c)
+}
+
+// DecodeState reads a checkpoint object. Anything else is KindCorrupt.
+func DecodeState(data []byte) (State, error) {
+	var s State
+	if err := json.Unmarshal(data, &s); err != nil || s.Holdfast != stateLabel || s.Format != layout.FormatVersion {
+		return State{}, holdfast.Errorf(holdfast.KindCorrupt, "a checkpoint is not readable")
+	}
+	return s, nil
+}
+
+// clone returns a copy that shares nothing that apply changes.
+func (s *State) clone() State {
+	c := *s
+	c.Slots = slices.Clone(s.Slots)
+	c.Sessions = slices.Clone(s.Sessions)
+	c.Points = slices.Clone(s.Points)
+	c.Runs = slices.Clone(s.Runs)
+	c.Condemned = slices.Clone(s.Condemned)
+	return c
+}
+
+// Allowed says whether an entry may follow, under the rules of doc/format.md §6.3. The error tells a person why not.
+func (s *State) Allowed(e Entry) error {
+	switch e.Kind {
+	case Genesis:
+		return refuse(s.Next == 0, "a repository is born once")
+	case Keys:
+		return refuse(len(e.Slots) > 0 && e.KeyRing != "", "a key change names slots and a ring")
+	case Owner:
+		return refuse(e.Epoch == s.Epoch+1, "the repository has been taken over at the same time (epoch %d)", s.Epoch)
+	case Begin:
+		return s.beginAllowed(e)
+	case Publish:
+		return s.publishAllowed(e)
+	case Abandon:
+		return s.sessionIs(e, SessionOpen)
+	case Settle:
+		return s.sessionIs(e, SessionPublished, SessionAbandoned)
+	case Remove:
+		return s.removeAllowed(e)
+	case Annotate:
+		return refuse(s.Point(e.Point) != nil, "there is no restore point %s", e.Point)
+	case Condemn:
+		return refuse(e.List != "", "a condemnation names its list")
+	case Swept:
+		return refuse(slices.Contains(s.Condemned, e.List), "%s was not condemned", e.List)
+	case Checkpoint:
+		return refuse(e.State != "", "a checkpoint names its state")
+	case Index:
+		return nil
+	}
+	return newer(e.N, e.Kind)
+}
+
+func (s *State) beginAllowed(e Entry) error {
+	if e.Session == nil || s.Session(*e.Session) != nil {
+		return holdfast.Errorf(holdfast.KindConflict, "the session exists already")
+	}
+	if s.Owner != "" && (e.Owner != s.Owner || e.Epoch != s.Epoch) {
+		return holdfast.Errorf(holdfast.KindRefused, "the repository is owned by installation %s", s.Owner).
+			WithHint("back up through that installation, or take the repository over")
+	}
+	for _, parent := range e.Parents {
+		if s.Point(parent) == nil {
+			return holdfast.Errorf(holdfast.KindConflict, "the restore point %s, which this run builds on, has been removed", parent).WithHint("run again")
+		}
+	}
+	return nil
+}
+
+func (s *State) publishAllowed(e Entry) error {
+	if err := s.sessionIs(e, SessionOpen); err != nil {
+		return err
+	}
+	return refuse(s.Point(e.Point) == nil && e.Manifest != "" && e.List != "", "the restore point %s cannot be published twice", e.Point)
+}
+
+func (s *State) removeAllowed(e Entry) error {
+	for _, id := range e.Points {
+		if s.Point(id) == nil {
+			return holdfast.Errorf(holdfast.KindNotFound, "there is no restore point %s", id)
+		}
+		for _, session := range s.Sessions {
+			if session.Status == SessionOpen && slices.Contains(session.Parents, id) {
+				return holdfast.Errorf(holdfast.KindConflict, "a running backup builds on restore point %s", id).WithHint("wait for it to end")
+			}
+		}
+	}
+	return nil
+}
+
+func (s *State) sessionIs(e Entry, wanted ...SessionStatus) error {
+	if e.Session == nil {
+		return holdfast.Errorf(holdfast.KindConflict, "the entry names no session")
+	}
+	session := s.Session(*e.Session)
+	if session == nil {
+		return holdfast.Errorf(holdfast.KindConflict, "session %s is not open", e.Session)
+	}
+	if slices.Contains(wanted, session.Status) {
+		return nil
+	}
+	if session.Status == SessionAbandoned {
+		return holdfast.Errorf(holdfast.KindConflict, "another run has taken this one's place (session %s is abandoned)", e.Session).
+			WithHint("look at the result of the newer run")
+	}
+	return holdfast.Errorf(holdfast.KindConflict, "session %s is %s", e.Session, session.Status)
+}
+
+func refuse(ok bool, format string, args ...any) error {
+	if ok {
+		return nil
+	}
+	return holdfast.Errorf(holdfast.KindConflict, format, args...)
+}
+
+// apply folds an entry that Allowed accepts into the state. hash is that of its stored bytes.
+func (s *State) apply(e Entry, hash string) {
+	switch e.Kind {
+	case Genesis:
+		s.Repository, s.Slots, s.KeyRing = e.Repository, e.Slots, e.KeyRing
+		if e.Shape != nil {
+			s.Parameters = *e.Shape
+		}
+	case Keys:
+		s.Slots, s.KeyRing = e.Slots, e.KeyRing
+	case Owner:
+		s.Owner, s.Epoch = e.Owner, e.Epoch
+	case Begin:
+		s.Sessions = append(s.Sessions, SessionState{
+			ID: *e.Session, Subject: e.Subject, Parents: e.Parents, Begun: e.N, Status: SessionOpen, Resources: SealedPart{e.Generation, e.Sealed},
+		})
+	case Publish:
+		s.publish(e)
+	case Abandon:
+		s.Session(*e.Session).Status = SessionAbandoned
+	case Settle:
+		s.Sessions = slices.DeleteFunc(s.Sessions, func(x SessionState) bool { return x.ID == *e.Session })
+	case Remove:
+		s.Points = slices.DeleteFunc(s.Points, func(x PointState) bool { return slices.Contains(e.Points, x.ID) })
+	case Annotate:
+		point := s.Point(e.Point)
+		point.Annotations = append(slices.Clip(point.Annotations), SealedPart{e.Generation, e.Sealed})
+	case Index:
+		s.changeRuns(e)
+	case Condemn:
+		s.Condemned = append(s.Condemned, e.List)
+	case Swept:
+		s.Condemned = slices.DeleteFunc(s.Condemned, func(list string) bool { return list == e.List })
+	case Checkpoint:
+		s.Checkpoint = e.N
+	}
+	s.skip(e.N, hash)
+}
+
+// skip moves past an entry that is not allowed and therefore changes nothing.
+func (s *State) skip(n uint64, hash string) { s.Next, s.Head = n+1, hash }
+
+func (s *State) publish(e Entry) {
+	session := s.Session(*e.Session)
+	session.Status, session.Point, session.Published = SessionPublished, e.Point, SealedPart{e.Generation, e.Sealed}
+	s.Points = append(s.Points, PointState{
+		ID: e.Point, Session: *e.Session, Subject: session.Subject, Manifest: e.Manifest, List: e.List, Published: e.N,
+		Summary: SealedPart{e.Generation, e.Sealed},
+	})
+	s.changeRuns(e)
+}
+
+func (s *State) changeRuns(e Entry) {
+	s.Runs = slices.DeleteFunc(s.Runs, func(run string) bool { return slices.Contains(e.Dropped, run) })
+	for _, run := range e.Added {
+		if !slices.Contains(s.Runs, run) {
+			s.Runs = append(s.Runs, run)
+		}
+	}
+}
+
+// SortedPoints returns the visible points by id, which is by time.
+func (s *State) SortedPoints() []PointState {
+	points := slices.Clone(s.Points)
+	slices.SortFunc(points, func(a, b PointState) int {
+		return cmp.Or(strings.Compare(string(a.ID), string(b.ID)), cmp.Compare(a.Published, b.Published))
+	})
+	return points
+}

@@ -1,0 +1,263 @@
+// Package repo is the backup repository: the only door to the format of doc/format.md.
+//
+// It promises: a visible restore point is completely restorable; nothing is overwritten; many writers work at once without
+// locks; storage and a key suffice to list, verify and restore. It must never delete (removing needs a type of its own,
+// which only the collector holds), never trust a listing where safety is at stake, and never let a clock decide.
+//
+// The doors: Init and Open; Begin for a write session, which publishes one restore point or nothing; OpenPoint for reading;
+// Verify for checking, with or without a key; RebuildIndex. The packages below are imported by this one alone.
+package repo
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"runtime"
+	"sync/atomic"
+
+	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/blob"
+	"github.com/holdfast-backup/holdfast/internal/clock"
+	"github.com/holdfast-backup/holdfast/internal/repo/cache"
+	"github.com/holdfast-backup/holdfast/internal/repo/chunk"
+	"github.com/holdfast-backup/holdfast/internal/repo/keys"
+	"github.com/holdfast-backup/holdfast/internal/repo/layout"
+	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
+	"github.com/holdfast-backup/holdfast/internal/repo/seal"
+	"github.com/holdfast-backup/holdfast/internal/repo/tree"
+)
+
+// Memory that an open repository may keep, beside the buffers of running sessions.
+const (
+	nodeCacheBytes  = 64 << 20
+	frameCacheBytes = 64 << 20
+	blockCacheBytes = 64 << 20
+	openPacksMax    = 4096
+)
+
+// Parameters are fixed when a repository is born.
+type Parameters = layout.Parameters
+
+// KDFCost is the cost of turning a password into a key; the zero value means the default.
+type KDFCost = keys.KDFCost
+
+// Repository is an open repository. Safe for concurrent use.
+type Repository struct {
+	store  *countingStore
+	clock  clock.Clock
+	tool   string
+	log    *slog.Logger
+	oplog  *oplog.Log
+	ring   *keys.Ring
+	hasher *chunk.Hasher
+	codec  *seal.Codec
+	id     keys.RepositoryID
+	params layout.Parameters
+
+	openers *cache.Cache[string, *seal.Opener]
+	frames  *cache.Cache[frameKey, []byte]
+	nodes   *cache.Cache[chunk.ID, *tree.Node]
+	runs    *runSet
+}
+
+type frameKey struct {
+	pack   string
+	offset int64
+}
+
+// InitOptions tell how a repository is born.
+type InitOptions struct {
+	Password    string
+	Unencrypted bool // the key lies beside the data; Password must be empty then
+	Parameters  Parameters
+	KDF         KDFCost
+	Clock       clock.Clock
+	Tool        string // name and version of the program, for manifests
+}
+
+// OpenOptions tell how a repository is opened.
+type OpenOptions struct {
+	Password string
+	Clock    clock.Clock
+	Tool     string
+	Log      *slog.Logger // nil discards
+}
+
+// Init makes a repository in an empty folder of a store and opens it. An existing repository is KindConflict, a missing
+// password or parameters out of range KindInvalid. After any other error Init may be called again.
+func Init(ctx context.Context, store blob.Store, o InitOptions) (*Repository, error) {
+	params := o.Parameters.OrDefault()
+	if err := params.Validate(); err != nil {
+		return nil, err
+	}
+	if (o.Password == "") != o.Unencrypted {
+		return nil, holdfast.Errorf(holdfast.KindInvalid, "a repository is encrypted with a password, or explicitly not encrypted").
+			WithField("password").WithHint("give --password-file FILE (or HOLDFAST_REPO_PASSWORD), or --unencrypted")
+	}
+	id, repositoryKey := keys.NewRepositoryID(), keys.Random(keys.Size)
+	ring := keys.NewRing(id)
+	slot := keys.NewOpenSlot(id, repositoryKey)
+	if !o.Unencrypted {
+		slot = keys.NewPasswordSlot(id, repositoryKey, o.Password, o.KDF)
+	}
+	if _, err := store.Stat(ctx, layout.EntryName(0)); err == nil {
+		return nil, holdfast.Errorf(holdfast.KindConflict, "there is a repository at %s already", store.URL()).
+			WithHint("use it as it is, or choose an empty folder")
+	} else if !errors.Is(err, blob.ErrNotFound) {
+		return nil, err
+	}
+	slotName, err := putKeyObject(ctx, store, slot.Encode)
+	if err != nil {
+		return nil, err
+	}
+	ringName, err := putKeyObject(ctx, store, func() ([]byte, error) { return ring.Encode(repositoryKey) })
+	if err != nil {
+		return nil, err
+	}
+	genesis := oplog.Entry{Repository: id, Format: layout.FormatVersion, Shape: &params, Slots: []string{slotName}, KeyRing: ringName}
+	if err := oplog.Create(ctx, store, o.Clock, ring, genesis); err != nil {
+		return nil, err
+	}
+	return Open(ctx, store, OpenOptions{Password: o.Password, Clock: o.Clock, Tool: o.Tool})
+}
+
+func putKeyObject(ctx context.Context, store blob.Store, encode func() ([]byte, error)) (string, error) {
+	data, err := encode()
+	if err != nil {
+		return "", err
+	}
+	name := layout.Name(layout.KeyObject, layout.Sum(data))
+	return name, store.Put(ctx, name, data, blob.PutOptions{})
+}
+
+// Open opens a repository. No repository there is KindNotFound, a password that does not fit KindWrongKey, a repository of a
+// newer version KindInvalid, damage that prevents opening KindCorrupt.
+func Open(ctx context.Context, store blob.Store, o OpenOptions) (*Repository, error) {
+	entries, err := oplog.Open(ctx, store, o.Clock)
+	if err != nil {
+		return nil, err
+	}
+	state := entries.State()
+	if err := state.Parameters.Validate(); err != nil {
+		return nil, holdfast.Wrap(holdfast.KindCorrupt, err, "the parameters of the repository are out of range")
+	}
+	ring, err := unlock(ctx, store, state, o.Password)
+	if err != nil {
+		return nil, err
+	}
+	if err := entries.Unlock(ring); err != nil {
+		return nil, err
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	r := &Repository{
+		store: &countingStore{Store: store}, clock: o.Clock, tool: o.Tool, log: o.Log, oplog: entries, ring: ring, id: state.Repository,
+		hasher: chunk.NewHasher(ring), codec: seal.NewCodec(runtime.GOMAXPROCS(0)), params: state.Parameters,
+		openers: cache.New[string](openPacksMax, func(*seal.Opener) int64 { return 1 }),
+		frames:  cache.New[frameKey](frameCacheBytes, func(b []byte) int64 { return int64(cap(b)) }),
+		nodes:   cache.New[chunk.ID](nodeCacheBytes, func(n *tree.Node) int64 { return int64(len(n.Children)) * 96 }),
+	}
+	r.runs = newRunSet(r)
+	return r, nil
+}
+
+// unlock opens the key ring with the first slot that the password fits.
+func unlock(ctx context.Context, store blob.Store, state oplog.State, password string) (*keys.Ring, error) {
+	var refusal error = holdfast.Errorf(holdfast.KindCorrupt, "the repository has no key slot")
+	for _, name := range state.Slots {
+		repositoryKey, err := openSlot(ctx, store, name, state.Repository, password)
+		if err != nil {
+			if !holdfast.IsKind(refusal, holdfast.KindWrongKey) {
+				refusal = err
+			}
+			continue
+		}
+		data, err := readNamed(ctx, store, state.KeyRing, layout.KeyObjectBytesMax)
+		if err != nil {
+			return nil, err
+		}
+		return keys.DecodeRing(data, state.Repository, repositoryKey)
+	}
+	return nil, refusal
+}
+
+func openSlot(ctx context.Context, store blob.Store, name string, id keys.RepositoryID, password string) ([]byte, error) {
+	data, err := readNamed(ctx, store, name, layout.KeyObjectBytesMax)
+	if err != nil {
+		return nil, err
+	}
+	slot, err := keys.DecodeSlot(data, id)
+	if err != nil {
+		return nil, err
+	}
+	if slot.Kind != keys.SlotOpen && password == "" {
+		return nil, holdfast.Errorf(holdfast.KindWrongKey, "the repository is encrypted and no password was given").
+			WithHint("give --password-file FILE, or set HOLDFAST_REPO_PASSWORD")
+	}
+	return slot.Open(password)
+}
+
+// readNamed reads an object and checks that it matches the hash in its name. A missing one is KindCorrupt: something that the
+// log names must be there.
+func readNamed(ctx context.Context, store blob.Reader, name string, limit int64) ([]byte, error) {
+	data, err := blob.ReadAll(ctx, store, name, limit)
+	if errors.Is(err, blob.ErrNotFound) {
+		return nil, holdfast.Wrap(holdfast.KindCorrupt, err, "%s is missing", name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	kind, hash := layout.Parse(name)
+	if kind == layout.Foreign || layout.Sum(data) != hash {
+		return nil, holdfast.Errorf(holdfast.KindCorrupt, "%s does not match the hash in its name", name)
+	}
+	return data, nil
+}
+
+// ID returns the repository's id: 32 hex digits.
+func (r *Repository) ID() string { return r.id.String() }
+
+// Parameters returns what was fixed at birth.
+func (r *Repository) Parameters() Parameters { return r.params }
+
+// URL names the store for people, without secrets.
+func (r *Repository) URL() string { return r.store.URL() }
+
+// BytesAdded returns the bytes that this handle has added to the store, log entries included.
+func (r *Repository) BytesAdded() int64 { return r.store.added.Load() }
+
+// Refresh reads what others have written since. The other calls answer from the state read last.
+func (r *Repository) Refresh(ctx context.Context) error {
+	_, err := r.oplog.Sync(ctx)
+	return err
+}
+
+// Damage returns the log entries that are missing or do not prove themselves. A repository with such damage can be read
+// but not written.
+func (r *Repository) Damage() []oplog.Problem { return r.oplog.Damage() }
+
+// countingStore counts the bytes of objects that were really added.
+type countingStore struct {
+	blob.Store
+	added atomic.Int64
+}
+
+// Put implements blob.Store.
+func (c *countingStore) Put(ctx context.Context, name string, data []byte, o blob.PutOptions) error {
+	err := c.Store.Put(ctx, name, data, o)
+	if err == nil {
+		c.added.Add(int64(len(data)))
+	}
+	return err
+}
+
+// put writes a new object under its hash. Its presence is no error: the name proves the content.
+func (r *Repository) put(ctx context.Context, kind layout.Kind, data []byte) (string, error) {
+	name := layout.Name(kind, layout.Sum(data))
+	err := r.store.Put(ctx, name, data, blob.PutOptions{})
+	if errors.Is(err, blob.ErrExists) {
+		return name, nil
+	}
+	return name, err
+}

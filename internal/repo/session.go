@@ -1,0 +1,410 @@
+package repo
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/repo/chunk"
+	"github.com/holdfast-backup/holdfast/internal/repo/index"
+	"github.com/holdfast-backup/holdfast/internal/repo/keys"
+	"github.com/holdfast-backup/holdfast/internal/repo/layout"
+	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
+	"github.com/holdfast-backup/holdfast/internal/repo/seal"
+	"github.com/holdfast-backup/holdfast/internal/repo/tree"
+)
+
+// Session writes one restore point. It publishes that point or nothing: leaving without Publish leaves orphans that do no
+// harm. WriteDisk may run for several disks at the same time; Publish and Close end the session.
+type Session struct {
+	r       *Repository
+	id      holdfast.SessionID
+	begin   BeginOptions
+	finder  *finder
+	ctx     context.Context // ends when something fails, or at Close
+	cancel  context.CancelCauseFunc
+	chunks  *packer
+	nodes   *nodeSink
+	ended   bool // owned by the caller of Publish and Close
+	begun   int64
+	parents []oplog.PointState
+
+	mu      sync.Mutex // guards the fields below
+	pending map[chunk.ID]*chunk.Place
+	reused  map[string]bool // packs of others that this point needs
+	written index.Contents  // what stored packs hold, not yet in a run
+	runs    []*index.Run    // written by this session before its end
+	packs   []string
+	tops    map[holdfast.LUN]tree.Child
+}
+
+// BeginOptions tell what a session is for.
+type BeginOptions struct {
+	VM      holdfast.ResourceID
+	Parents []holdfast.PointID // points that disks are written against; they cannot be removed while the session is open
+	// Resources returns the journal of what the session is going to create outside the repository, named from its id, to
+	// be kept as JSON in the log before anything is created. nil for none.
+	Resources func(holdfast.SessionID) (any, error)
+}
+
+// sessionEntriesMax bounds the index entries a session keeps in memory; more go to a run of their own.
+const sessionEntriesMax = 1 << 20
+
+// Begin starts a session. Another open session of the same VM is not looked at: who must not run beside it abandons it
+// first (Unsettled, Abandon). A repository that belongs to another installation is KindRefused.
+func (r *Repository) Begin(ctx context.Context, o BeginOptions) (*Session, error) {
+	id := holdfast.SessionID(keys.Random(16))
+	before := r.BytesAdded()
+	sealed, err := r.sealResources(o.Resources, id)
+	if err != nil {
+		return nil, err
+	}
+	var state oplog.State
+	_, err = r.oplog.Append(ctx, func(s oplog.State) (oplog.Entry, error) {
+		state = s
+		return oplog.Entry{Kind: oplog.Begin, Session: &id, Subject: r.hasher.Subject(o.VM), Parents: o.Parents, Sealed: sealed}, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	f, err := r.finder(ctx, state)
+	if err != nil {
+		return nil, errors.Join(err, r.Abandon(context.WithoutCancel(ctx), id, "the index could not be opened"))
+	}
+	s := &Session{r: r, id: id, begin: o, finder: f, begun: before, pending: map[chunk.ID]*chunk.Place{}, reused: map[string]bool{}}
+	for _, parent := range o.Parents {
+		s.parents = append(s.parents, *state.Point(parent))
+	}
+	s.ctx, s.cancel = context.WithCancelCause(ctx)
+	s.chunks = newPacker(s.ctx, r, seal.KindData, id, s.packStored)
+	s.nodes = newNodeSink(s)
+	return s, nil
+}
+
+func (r *Repository) sealResources(resources func(holdfast.SessionID) (any, error), id holdfast.SessionID) ([]byte, error) {
+	if resources == nil {
+		return nil, nil
+	}
+	value, err := resources(id)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := json.Marshal(value)
+	if err != nil {
+		return nil, err
+	}
+	return r.ring.SealEntryPart(plain, oplog.SealContext(oplog.Begin, id.String())), nil
+}
+
+// ID returns the session's id.
+func (s *Session) ID() holdfast.SessionID { return s.id }
+
+// fail ends everything that the session does; the first reason stays.
+func (s *Session) fail(err error) { s.cancel(err) }
+
+// find returns where an id is stored already, nil for nowhere, and remembers the pack as needed.
+func (s *Session) find(ctx context.Context, id chunk.ID) (*chunk.Place, error) {
+	s.mu.Lock()
+	place, ok := s.pending[id]
+	runs := s.runs
+	s.mu.Unlock()
+	if ok {
+		return place, nil
+	}
+	for _, run := range runs { // of this session: their packs are in s.packs
+		place, err := run.Lookup(ctx, id)
+		if err != nil || place != nil {
+			return place, err
+		}
+	}
+	place, err := s.finder.place(ctx, id)
+	if place != nil {
+		s.mu.Lock()
+		s.reused[place.Pack.Name()] = true
+		s.mu.Unlock()
+	}
+	return place, err
+}
+
+// remember notes the places of chunks that are new in this session.
+func (s *Session) remember(ids []chunk.ID, places []chunk.Place) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, id := range ids {
+		s.pending[id] = &places[i]
+	}
+}
+
+// packStored is called for each stored pack. It moves the entries to a run when there are many.
+func (s *Session) packStored(name string, entries []index.Entry) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.packs = append(s.packs, name)
+	number := uint32(len(s.written.Packs))
+	s.written.Packs = append(s.written.Packs, name)
+	for _, e := range entries {
+		e.Pack = number
+		s.written.Entries = append(s.written.Entries, e)
+	}
+	if len(s.written.Entries) < sessionEntriesMax {
+		return nil
+	}
+	run, err := s.r.writeRun(s.ctx, s.id, s.written)
+	if err != nil {
+		return err
+	}
+	s.runs = append(slices.Clone(s.runs), run)
+	for _, e := range s.written.Entries {
+		delete(s.pending, e.ID)
+	}
+	s.written = index.Contents{}
+	return nil
+}
+
+// writeRun stores a run and opens it.
+func (r *Repository) writeRun(ctx context.Context, session holdfast.SessionID, c index.Contents) (*index.Run, error) {
+	data, err := index.Encode(c, seal.NewHeader(seal.KindIndex, r.ring, r.id, session), r.ring, r.codec)
+	if err != nil {
+		return nil, err
+	}
+	name, err := r.put(ctx, layout.IndexRun, data)
+	if err != nil {
+		return nil, err
+	}
+	return index.Open(ctx, r.store, name, r.ring, r.codec, r.runs.blocks)
+}
+
+// Published is what Publish made.
+type Published struct {
+	ID          holdfast.PointID
+	StoredBytes int64 // added to the store by the session, up to and including publication
+}
+
+// Publish stores what is still open and makes the point visible. It fills in Format, ID, Session and Tool, and the Top of
+// each disk that WriteDisk wrote under its LUN. resources, kept as JSON in the log, is the journal of what is to be put in order outside
+// the repository before Settle; nil for none. When Publish returns nil the point is durable. When another run abandoned
+// this session the error is KindConflict.
+func (s *Session) Publish(ctx context.Context, point holdfast.Point, resources any) (Published, error) {
+	if err := s.flush(); err != nil {
+		return Published{}, err
+	}
+	point.Format, point.Session, point.Tool = layout.FormatVersion, s.id, s.r.tool
+	point.ID = newPointID(point.Time)
+	if err := s.placeTops(&point); err != nil {
+		return Published{}, err
+	}
+	var parents []string
+	for _, p := range s.parents {
+		parents = append(parents, p.List)
+	}
+	list, err := s.r.writePackList(ctx, s.id, parents, s.neededPacks())
+	if err != nil {
+		return Published{}, err
+	}
+	added, dropped, err := s.writeIndex(ctx)
+	if err != nil {
+		return Published{}, err
+	}
+	manifest, err := s.r.writeManifest(ctx, s.id, point)
+	if err != nil {
+		return Published{}, err
+	}
+	summary, err := s.sealSummary(point, resources)
+	if err != nil {
+		return Published{}, err
+	}
+	_, err = s.r.oplog.Append(ctx, func(state oplog.State) (oplog.Entry, error) {
+		if err := s.checkCondemned(ctx, state); err != nil {
+			return oplog.Entry{}, err
+		}
+		return oplog.Entry{
+			Kind: oplog.Publish, Session: &s.id, Point: point.ID, Manifest: manifest, List: list, Added: added, Dropped: dropped, Sealed: summary,
+		}, nil
+	})
+	if err != nil {
+		return Published{}, err
+	}
+	s.ended = true
+	s.cancel(nil)
+	s.r.checkpoint(ctx)
+	return Published{ID: point.ID, StoredBytes: s.r.BytesAdded() - s.begun}, nil
+}
+
+// flush stores all packs: first the data, whose names the nodes need.
+func (s *Session) flush() error {
+	if err := context.Cause(s.ctx); err != nil {
+		return err
+	}
+	if err := s.chunks.flush(); err != nil {
+		return err
+	}
+	return s.nodes.flush()
+}
+
+// checkpoint writes a checkpoint if one is due.
+func (r *Repository) checkpoint(ctx context.Context) {
+	if err := r.oplog.Checkpoint(ctx); err != nil {
+		// best effort: without it, opening reads more entries.
+		r.log.WarnContext(ctx, "checkpoint not written", "error", err)
+	}
+}
+
+// newPointID makes an id that sorts by the time of the point.
+func newPointID(at time.Time) holdfast.PointID {
+	return holdfast.PointID(at.UTC().Format("20060102-150405-") + hex.EncodeToString(keys.Random(4)))
+}
+
+// neededPacks returns the packs that the point needs beside those of its parents.
+func (s *Session) neededPacks() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	packs := slices.Clone(s.packs)
+	for name := range s.reused {
+		packs = append(packs, name)
+	}
+	return sortedUnique(packs)
+}
+
+// checkCondemned makes sure that nothing which the point reuses has been condemned since the session began.
+func (s *Session) checkCondemned(ctx context.Context, state oplog.State) error {
+	condemned, err := s.r.runs.condemnedPacks(ctx, state)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name := range s.reused {
+		if condemned[name] {
+			return holdfast.Errorf(holdfast.KindConflict, "the collection has condemned %s, which this backup builds on", name).WithHint("run the backup again")
+		}
+	}
+	return nil
+}
+
+// writeIndex stores the session's run, merged with live runs that are not larger than the whole so far.
+func (s *Session) writeIndex(ctx context.Context) (added, dropped []string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, run := range s.runs {
+		added = append(added, run.Name())
+	}
+	if len(s.written.Entries) == 0 {
+		return added, nil, nil
+	}
+	whole := s.written
+	live := slices.Clone(s.finder.runs)
+	slices.SortFunc(live, func(a, b *index.Run) int { return a.Len() - b.Len() })
+	for _, run := range live {
+		if run.Len() > len(whole.Entries) || run.Len()+len(whole.Entries) > index.EntriesMax {
+			break
+		}
+		contents, err := run.Contents(ctx)
+		if isDamage(err) {
+			continue
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		whole = index.Merge(whole, contents)
+		dropped = append(dropped, run.Name())
+	}
+	run, err := s.r.writeRun(ctx, s.id, whole)
+	if err != nil {
+		return nil, nil, err
+	}
+	return append(added, run.Name()), dropped, nil
+}
+
+// Close ends a session that did not publish: it waits for everything the session does and appends that it is abandoned. After
+// a successful Publish it does nothing. It works with a cancelled ctx.
+func (s *Session) Close(ctx context.Context, reason string) error {
+	if s.ended {
+		return nil
+	}
+	s.ended = true
+	s.cancel(holdfast.Errorf(holdfast.KindCanceled, "the session was closed: %s", reason))
+	_ = s.chunks.uploads.Wait() // the session ends for a reason of its own
+	s.nodes.stop()
+	err := s.r.Abandon(context.WithoutCancel(ctx), s.id, reason)
+	if holdfast.IsKind(err, holdfast.KindConflict) {
+		return nil // somebody else abandoned it, or it was published after all: the log knows
+	}
+	return err
+}
+
+// Abandon makes sure that a session can never publish. A session that is not open is KindConflict.
+func (r *Repository) Abandon(ctx context.Context, id holdfast.SessionID, reason string) error {
+	_, err := r.oplog.Append(ctx, func(oplog.State) (oplog.Entry, error) {
+		return oplog.Entry{Kind: oplog.Abandon, Session: &id, Reason: reason}, nil
+	})
+	return err
+}
+
+// Settle records that everything outside the repository that a published or abandoned session left is in order. A session
+// that is settled already is no error.
+func (r *Repository) Settle(ctx context.Context, id holdfast.SessionID) error {
+	_, err := r.oplog.Append(ctx, func(s oplog.State) (oplog.Entry, error) {
+		if s.Session(id) == nil {
+			return oplog.Entry{}, errSettled
+		}
+		return oplog.Entry{Kind: oplog.Settle, Session: &id}, nil
+	})
+	if errors.Is(err, errSettled) {
+		return nil
+	}
+	if err == nil {
+		r.checkpoint(ctx)
+	}
+	return err
+}
+
+var errSettled = errors.New("the session is settled already")
+
+// UnsettledSession is a session of a VM whose leftovers outside the repository may still need to be put in order.
+type UnsettledSession struct {
+	ID               holdfast.SessionID
+	Status           oplog.SessionStatus
+	Point            holdfast.PointID // of a published session
+	Resources        json.RawMessage  // what Begin recorded
+	PublishResources json.RawMessage  // what Publish recorded
+}
+
+// The states of an unsettled session.
+const (
+	SessionOpen      = oplog.SessionOpen
+	SessionPublished = oplog.SessionPublished
+	SessionAbandoned = oplog.SessionAbandoned
+)
+
+// Unsettled returns the sessions of a VM that are not settled, oldest first, from the state read last.
+func (r *Repository) Unsettled(vm holdfast.ResourceID) ([]UnsettledSession, error) {
+	state, subject := r.oplog.State(), r.hasher.Subject(vm)
+	var sessions []UnsettledSession
+	for _, s := range state.Sessions {
+		if s.Subject != subject {
+			continue
+		}
+		u := UnsettledSession{ID: s.ID, Status: s.Status, Point: s.Point}
+		if s.Resources.Sealed != nil {
+			plain, err := r.ring.OpenEntryPart(s.Resources.Generation, s.Resources.Sealed, oplog.SealContext(oplog.Begin, s.ID.String()))
+			if err != nil {
+				return nil, err
+			}
+			u.Resources = plain
+		}
+		if s.Published.Sealed != nil {
+			summary, err := r.openSummary(s.Point, s.Published)
+			if err != nil {
+				return nil, err
+			}
+			u.PublishResources = summary.Resources
+		}
+		sessions = append(sessions, u)
+	}
+	return sessions, nil
+}

@@ -1,0 +1,153 @@
+package repo
+
+import (
+	"iter"
+
+	"github.com/holdfast-backup/holdfast"
+)
+
+// span is a run of chunks that all need the same: to be read, or to become holes.
+type span struct {
+	From, To int64 // chunk numbers, To exclusive
+	Zero     bool
+}
+
+// spans turns sorted extents into spans of chunks. A chunk becomes a hole without being read only when zero extents cover it
+// whole; a chunk that any data extent touches, or that zero extents cover in part, is read. Extents out of order or
+// outside the disk are KindInvalid.
+func spans(extents iter.Seq2[holdfast.Extent, error], sizeBytes int64, chunkSize int) iter.Seq2[span, error] {
+	return func(yield func(span, error) bool) {
+		c := cutter{size: sizeBytes, chunk: int64(chunkSize), yield: yield, partial: -1}
+		for e, err := range extents {
+			if err == nil {
+				err = c.check(e)
+			}
+			if err != nil {
+				yield(span{}, err)
+				return
+			}
+			if !c.add(e) {
+				return
+			}
+		}
+		if c.flushPartial() && c.held.To > c.held.From {
+			yield(c.held, nil)
+		}
+	}
+}
+
+type cutter struct {
+	size, chunk int64
+	yield       func(span, error) bool
+	last        int64 // end of the last extent
+	partial     int64 // number of the chunk that extents so far cover in part, -1 for none
+	zeroBytes   int64 // of the partial chunk, as long as nothing but zero extents touched it
+	data        bool  // a data extent touched the partial chunk
+	held        span  // not yet yielded, so that neighbours can join it
+}
+
+func (c *cutter) check(e holdfast.Extent) error {
+	if e.Length <= 0 || e.Offset < c.last || e.End() > c.size {
+		return holdfast.Errorf(holdfast.KindInvalid, "the extent of %d bytes at %d is out of order or outside the disk of %d bytes", e.Length, e.Offset, c.size)
+	}
+	c.last = e.End()
+	return nil
+}
+
+// add cuts one extent into its partial first chunk, its whole chunks and its partial last chunk.
+func (c *cutter) add(e holdfast.Extent) bool {
+	for e.Length > 0 {
+		number := e.Offset / c.chunk
+		start, end := number*c.chunk, min((number+1)*c.chunk, c.size)
+		if e.Offset == start && e.End() >= end {
+			whole := (e.End()-start)/c.chunk + number
+			if e.End() == c.size { // the last chunk may be short
+				whole = (c.size + c.chunk - 1) / c.chunk
+			}
+			if !c.flushPartial() || !c.emit(span{number, whole, e.Zero}) {
+				return false
+			}
+			next := min(whole*c.chunk, c.size)
+			e.Offset, e.Length = next, e.End()-next
+			continue
+		}
+		if c.partial != number && !c.flushPartial() {
+			return false
+		}
+		part := min(end, e.End()) - e.Offset
+		c.partial = number
+		if e.Zero {
+			c.zeroBytes += part
+		} else {
+			c.data = true
+		}
+		e.Offset, e.Length = e.Offset+part, e.Length-part
+	}
+	return true
+}
+
+// flushPartial emits the chunk that was covered piece by piece.
+func (c *cutter) flushPartial() bool {
+	if c.partial < 0 {
+		return true
+	}
+	length := min((c.partial+1)*c.chunk, c.size) - c.partial*c.chunk
+	s := span{c.partial, c.partial + 1, !c.data && c.zeroBytes == length}
+	c.partial, c.zeroBytes, c.data = -1, 0, false
+	return c.emit(s)
+}
+
+// emit joins s to what is held, or passes that on.
+func (c *cutter) emit(s span) bool {
+	if c.held.To == s.From && c.held.Zero == s.Zero && c.held.To > c.held.From {
+		c.held.To = s.To
+		return true
+	}
+	held := c.held
+	c.held = s
+	return held.To == held.From || c.yield(held, nil)
+}
+
+// withChunk adds one chunk that must be read to sorted spans.
+func withChunk(in iter.Seq2[span, error], number int64) iter.Seq2[span, error] {
+	return func(yield func(span, error) bool) {
+		done := false
+		one := span{number, number + 1, false}
+		for s, err := range in {
+			if err != nil {
+				yield(span{}, err)
+				return
+			}
+			for _, part := range insert(s, one, &done) {
+				if !yield(part, nil) {
+					return
+				}
+			}
+		}
+		if !done {
+			yield(one, nil)
+		}
+	}
+}
+
+// insert returns what s becomes when the chunk of one, unless done, is to be read.
+func insert(s, one span, done *bool) []span {
+	if *done || s.To <= one.From {
+		return []span{s}
+	}
+	*done = true
+	if s.From > one.From {
+		return []span{one, s}
+	}
+	if !s.Zero {
+		return []span{s}
+	}
+	parts := []span{{s.From, one.From, true}, one, {one.To, s.To, true}}
+	kept := parts[:0]
+	for _, p := range parts {
+		if p.To > p.From {
+			kept = append(kept, p)
+		}
+	}
+	return kept
+}

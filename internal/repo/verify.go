@@ -1,0 +1,307 @@
+package repo
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"maps"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/blob"
+	"github.com/holdfast-backup/holdfast/internal/clock"
+	"github.com/holdfast-backup/holdfast/internal/repo/keys"
+	"github.com/holdfast-backup/holdfast/internal/repo/layout"
+	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
+)
+
+// VerifyLevel is how deep a verification goes; the proof levels of a restore point.
+type VerifyLevel int
+
+// The levels that need nothing but the store.
+const (
+	VerifyStored   VerifyLevel = 1 // stored bytes re-hashed, the log folded anew; needs no key
+	VerifyComplete VerifyLevel = 2 // everything decrypted, every chunk of every point present and authentic; needs a key
+)
+
+// VerifyOptions tell what to check.
+type VerifyOptions struct {
+	Level      VerifyLevel
+	Repository *Repository // the open repository for level 2, and to name VMs; nil verifies without a key
+	Clock      clock.Clock
+	Progress   func(objects int, bytes int64) // optional; called from several goroutines with what was checked since the last call
+}
+
+// Report is what a verification found.
+type Report struct {
+	OK      bool                  `json:"ok"`
+	Level   VerifyLevel           `json:"level"`
+	Objects []ObjectProblem       `json:"objects"` // damaged, missing and foreign ones
+	Points  []holdfast.PointID    `json:"points"`  // hit by damage
+	VMs     []holdfast.ResourceID `json:"vms"`     // hit by damage; only with a key
+	Checked int                   `json:"checkedObjects"`
+	Bytes   int64                 `json:"checkedBytes"`
+	Orphans int                   `json:"orphanObjects"` // sound leftovers of runs that died or still work: no damage
+}
+
+// ObjectProblem names an object and what is wrong with it.
+type ObjectProblem struct {
+	Name    string `json:"name"`
+	Problem string `json:"problem"`
+}
+
+// Verify checks a repository: the log from its first entry, every object in the folder and every object that should be
+// there, and at level 2 the content of every restore point. It returns an error only when it could not check; damage is in
+// the report.
+func Verify(ctx context.Context, store blob.Store, o VerifyOptions) (Report, error) {
+	v := &verifier{store: store, o: o, problems: map[string]string{}, hit: map[holdfast.PointID]bool{}}
+	if o.Level == VerifyComplete && o.Repository == nil {
+		return Report{}, holdfast.Errorf(holdfast.KindWrongKey, "level 2 decrypts, so it needs the repository's password").WithHint("give the password, or verify at level 1")
+	}
+	if err := v.auditLog(ctx); err != nil {
+		return Report{}, err
+	}
+	if err := v.checkObjects(ctx); err != nil {
+		return Report{}, err
+	}
+	if err := v.checkPoints(ctx); err != nil {
+		return Report{}, err
+	}
+	if o.Level == VerifyComplete {
+		if err := v.checkContent(ctx); err != nil {
+			return Report{}, err
+		}
+	}
+	return v.report()
+}
+
+type verifier struct {
+	store blob.Store
+	o     VerifyOptions
+	state oplog.State
+	known map[string]bool // objects that the log leads to, filled in as they are found
+
+	mu       sync.Mutex // guards the fields below
+	problems map[string]string
+	hit      map[holdfast.PointID]bool
+	present  map[string]bool
+	checked  int
+	bytes    int64
+}
+
+func (v *verifier) problem(name, format string, args ...any) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if _, ok := v.problems[name]; !ok {
+		v.problems[name] = fmt.Sprintf(format, args...)
+	}
+}
+
+func (v *verifier) hits(points ...holdfast.PointID) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, id := range points {
+		v.hit[id] = true
+	}
+}
+
+// auditLog folds the log from its first entry and notes what the log leads to.
+func (v *verifier) auditLog(ctx context.Context) error {
+	var ring *keys.Ring
+	if v.o.Repository != nil {
+		ring = v.o.Repository.ring
+	}
+	state, checkpoints, problems, err := oplog.Audit(ctx, v.store, ring)
+	if err != nil {
+		return err
+	}
+	v.state, v.known = state, map[string]bool{}
+	for _, p := range problems {
+		v.problem(p.Object, "%s", p.Text)
+		v.hits(v.pointsOfEntry(ctx, p.Object)...)
+	}
+	for n := range state.Next {
+		v.known[layout.EntryName(n)] = true
+	}
+	for name := range checkpoints {
+		v.known[name] = true
+	}
+	for _, name := range slices.Concat(state.Slots, []string{state.KeyRing}, state.Runs, state.Condemned) {
+		v.known[name] = true
+	}
+	return nil
+}
+
+// pointsOfEntry tells which restore points a damaged log entry spoke of, as far as its bytes still say, or a checkpoint does.
+func (v *verifier) pointsOfEntry(ctx context.Context, name string) []holdfast.PointID {
+	n, err := layout.ParseEntryName(name)
+	if err != nil {
+		return nil
+	}
+	var points []holdfast.PointID
+	for _, p := range v.state.Points {
+		if p.Published == n {
+			points = append(points, p.ID)
+		}
+	}
+	data, err := blob.ReadAll(ctx, v.store, name, layout.EntryBytesMax)
+	if err != nil {
+		return points
+	}
+	if _, rest, ok := strings.Cut(string(data), `"point":"`); ok && len(rest) >= pointIDSize {
+		points = append(points, holdfast.PointID(rest[:pointIDSize]))
+	}
+	return points
+}
+
+const pointIDSize = len("20060102-150405-00000000")
+
+// checkObjects hashes every object that a listing shows.
+func (v *verifier) checkObjects(ctx context.Context) error {
+	v.present = map[string]bool{}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(max(4, 2*runtime.GOMAXPROCS(0)))
+	buffers := sync.Pool{New: func() any { b := make([]byte, 1<<20); return &b }}
+	for info, err := range v.store.List(ctx, "") {
+		if err != nil {
+			return errors.Join(err, g.Wait())
+		}
+		v.mu.Lock()
+		v.present[info.Name] = true
+		v.mu.Unlock()
+		g.Go(func() error {
+			buffer := buffers.Get().(*[]byte)
+			defer buffers.Put(buffer)
+			return v.checkObject(gctx, info.Name, *buffer)
+		})
+	}
+	return g.Wait()
+}
+
+// checkObject reads one object and compares it with its name. Log entries have been checked already.
+func (v *verifier) checkObject(ctx context.Context, name string, buffer []byte) error {
+	kind, want := layout.Parse(name)
+	if kind == layout.Foreign {
+		v.problem(name, "it does not belong to a repository")
+		return nil
+	}
+	hash, size := sha256.New(), int64(0)
+	for {
+		n, err := v.store.Read(ctx, name, size, buffer)
+		if errors.Is(err, blob.ErrNotFound) {
+			return nil // gone since it was listed; if it is needed it is missed below
+		}
+		if err != nil {
+			return err
+		}
+		hash.Write(buffer[:n])
+		size += int64(n)
+		if n < len(buffer) {
+			break
+		}
+	}
+	if kind == layout.LogEntry {
+		if !v.known[name] {
+			v.problem(name, "it lies beyond a gap in the log")
+		}
+	} else if layout.Hash(hash.Sum(nil)) != want {
+		v.problem(name, "the %s does not match the hash in its name", kind)
+	}
+	v.mu.Lock()
+	v.checked++
+	v.bytes += size
+	v.mu.Unlock()
+	if v.o.Progress != nil {
+		v.o.Progress(1, size)
+	}
+	return nil
+}
+
+// checkPoints finds what each restore point needs and is missing or damaged. It needs no key.
+func (v *verifier) checkPoints(ctx context.Context) error {
+	for name := range maps.Keys(v.known) {
+		if err := v.mustExist(ctx, name); err != nil {
+			return err
+		}
+	}
+	for _, p := range v.state.Points {
+		packs, includes, err := expandPackList(ctx, v.store, p.List)
+		if err != nil && !isDamage(err) {
+			return err
+		}
+		if err != nil {
+			v.hits(p.ID)
+			v.problem(p.List, "a pack list of the point cannot be read: %v", err)
+		}
+		needed := slices.Concat([]string{p.Manifest, p.List}, includes, packs)
+		for _, name := range needed {
+			v.known[name] = true
+			if err := v.mustExist(ctx, name); err != nil {
+				return err
+			}
+			if _, damaged := v.problems[name]; damaged {
+				v.hits(p.ID)
+			}
+		}
+	}
+	return nil
+}
+
+// mustExist notes an object that the log leads to and that is not there. Listings may be late: a direct read decides.
+func (v *verifier) mustExist(ctx context.Context, name string) error {
+	if v.present[name] || name == "" {
+		return nil
+	}
+	_, err := v.store.Stat(ctx, name)
+	if errors.Is(err, blob.ErrNotFound) {
+		kind, _ := layout.Parse(name)
+		v.problem(name, "the %s is missing", kind)
+		return nil
+	}
+	if err == nil {
+		v.present[name] = true
+		return v.checkObject(ctx, name, make([]byte, 1<<20))
+	}
+	return err
+}
+
+// report sums up.
+func (v *verifier) report() (Report, error) {
+	r := Report{
+		OK: len(v.problems) == 0 && len(v.hit) == 0, Level: v.o.Level, Objects: []ObjectProblem{}, Points: slices.Sorted(maps.Keys(v.hit)),
+		VMs: []holdfast.ResourceID{}, Checked: v.checked, Bytes: v.bytes,
+	}
+	if r.Points == nil {
+		r.Points = []holdfast.PointID{}
+	}
+	for _, name := range slices.Sorted(maps.Keys(v.problems)) {
+		r.Objects = append(r.Objects, ObjectProblem{name, v.problems[name]})
+	}
+	for name := range v.present {
+		if kind, _ := layout.Parse(name); kind != layout.Foreign && kind != layout.LogEntry && !v.known[name] {
+			r.Orphans++
+		}
+	}
+	if v.o.Repository == nil {
+		return r, nil
+	}
+	vms := map[holdfast.ResourceID]bool{}
+	for _, p := range v.state.Points {
+		if !v.hit[p.ID] {
+			continue
+		}
+		sum, err := v.o.Repository.openSummary(p.ID, p.Summary)
+		if err != nil {
+			continue // the entry is named as damaged already
+		}
+		vms[sum.VM] = true
+	}
+	r.VMs = append(r.VMs, slices.Sorted(maps.Keys(vms))...)
+	return r, nil
+}
