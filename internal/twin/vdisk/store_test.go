@@ -250,6 +250,33 @@ func TestStore_RotatedSnapshots_HoldNoOldBytes(t *testing.T) {
 	}
 }
 
+// TestStore_DeletedSnapshot_LeavesItsNeighboursAlone proves that freeing what a snapshot held takes nothing from the one
+// before it, the one after it, or a clone of it.
+func TestStore_DeletedSnapshot_LeavesItsNeighboursAlone(t *testing.T) {
+	for _, cloned := range []bool{false, true} {
+		store := openStore(t, t.TempDir())
+		id := create(t, store, mib)
+		var frozen []vdisk.ID
+		for generation := range byte(4) {
+			write(t, store, id, 0, bytes.Repeat([]byte{generation + 1}, int(64*kib)))
+			frozen = append(frozen, snapshot(t, store, id))
+		}
+		want := map[vdisk.ID]byte{frozen[0]: 1, frozen[3]: 4, id: 4}
+		if cloned {
+			clone, err := store.Clone(frozen[1], mib)
+			must(t, err)
+			want[clone.ID], want[snapshot(t, store, clone.ID)] = 2, 2
+		}
+		must(t, store.Delete(frozen[2]))
+		must(t, store.Delete(frozen[1]))
+		for volume, value := range want {
+			if content := read(t, store, volume, 0, int(64*kib)); !bytes.Equal(content, bytes.Repeat([]byte{value}, int(64*kib))) {
+				t.Errorf("cloned %v: %s lost bytes", cloned, volume)
+			}
+		}
+	}
+}
+
 // TestStore_Import_LeavesZeroBlocksOut proves that a sparse image stays sparse and old content does not shine through.
 func TestStore_Import_LeavesZeroBlocksOut(t *testing.T) {
 	store := openStore(t, t.TempDir())
