@@ -250,14 +250,16 @@ type Reservation struct {
 	Offset int64
 	Stored int
 	w      *Writer
+	place  []byte // the frame's part of the buffer
 }
 
 // Reserve gives the next frame its place. plaintext is the length of what Seal will get, plain the length of the payload
 // before compression; items is the frame's directory data, count its number of items. The frame must fit.
 func (w *Writer) Reserve(plaintext, plain, count int, items []byte) Reservation {
 	holdfast.Invariant(w.Fits(plaintext, len(items), 0), "a frame of %d bytes does not fit a pack with %d of %d bytes used", plaintext, w.Size(), cap(w.buffer))
-	r := Reservation{Offset: int64(len(w.buffer)), Stored: plaintext + tagSize, w: w}
-	w.buffer = w.buffer[:len(w.buffer)+r.Stored]
+	start := len(w.buffer)
+	w.buffer = w.buffer[:start+plaintext+tagSize]
+	r := Reservation{Offset: int64(start), Stored: plaintext + tagSize, w: w, place: w.buffer[start:start:len(w.buffer)]}
 	w.records = binary.BigEndian.AppendUint32(w.records, uint32(r.Stored))
 	w.records = binary.BigEndian.AppendUint32(w.records, uint32(plain))
 	w.records = binary.BigEndian.AppendUint16(w.records, uint16(count))
@@ -272,8 +274,7 @@ func (r Reservation) Seal(plaintext []byte) {
 	defer r.w.pending.Done()
 	holdfast.Invariant(len(plaintext)+tagSize == r.Stored, "a frame of %d bytes was reserved for %d", r.Stored, len(plaintext))
 	nonce := frameNonce(r.Offset)
-	place := r.w.buffer[r.Offset : r.Offset : r.Offset+int64(r.Stored)]
-	r.w.aead.Seal(place, nonce[:], plaintext, r.w.clear[:])
+	r.w.aead.Seal(r.place, nonce[:], plaintext, r.w.clear[:])
 }
 
 // Append reserves and seals in one step.
