@@ -130,7 +130,7 @@ type Content interface {
 	// is yielded as a whole.
 	Extents(ctx context.Context) iter.Seq2[holdfast.Extent, error]
 	// Changes yields the ranges that differ from base, cleared ones marked, in order, inside the disk. When Azure refuses
-	// to compare the two, the error matches ErrDiffRefused.
+	// to compare the two, the error matches ErrDiffRefused; when its list contradicts itself, ErrListWrong.
 	Changes(ctx context.Context, base Content) iter.Seq2[holdfast.Extent, error]
 	// ReadAt fills p with the bytes at offset.
 	ReadAt(ctx context.Context, p []byte, offset int64) error
@@ -148,3 +148,6 @@ type Upload interface {
 
 // ErrDiffRefused says that two snapshots cannot be compared, so that the newer one has to be read in full.
 var ErrDiffRefused = errors.New("azure refused to compare the snapshots")
+
+// ErrListWrong says that a list of changed ranges cannot be right, so that the disk has to be read in full.
+var ErrListWrong = errors.New("azure listed ranges out of order")

@@ -102,8 +102,8 @@ func (w *walk) accept(page page) ([]holdfast.Extent, error) {
 	extents := merged[:0]
 	for _, e := range merged {
 		if w.covered > w.start && e.Offset < w.covered {
-			return nil, holdfast.Errorf(holdfast.KindUnavailable, "azure listed the ranges of %s out of order", w.blob.config.Name).
-				WithHint("ask for a full read of this disk")
+			return nil, holdfast.Wrap(holdfast.KindUnavailable, machine.ErrListWrong, "the ranges of %s cannot be listed", w.blob.config.Name).
+				WithHint("run the command again; if it stays so, ask Microsoft's support about this disk")
 		}
 		from, to := max(e.Offset, w.start), min(e.End(), w.end)
 		if from < to {

@@ -1,0 +1,185 @@
+// Package capture backs up one virtual machine: snapshot every disk, read what changed, write it into the repository,
+// publish a restore point, rotate the snapshots.
+//
+// What it promises:
+//
+//   - When Run returns without error, the restore point is durable, and each disk has exactly one snapshot of ours: the
+//     base against which the next run compares.
+//   - When Run returns an error, or is stopped, there is no new restore point, and the snapshots and SAS that it made are
+//     gone. What could not be removed is named in the error.
+//   - A process that dies leaves names in the repository's log (doc/format.md §6.3, begin). The next Run for the machine
+//     takes them from there, makes sure that the dead session can never publish, and removes what it made. There is no
+//     second path for recovery: the same step finds nothing to do after a good run.
+//
+// What it must never do: find by listing what it deletes, delete a snapshot without its tag, delete the base of the newest
+// durable point, or open a SAS on a live disk.
+//
+// The order of steps and why they may be interrupted anywhere is the order of Run; the log decides, never a clock.
+package capture
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/clock"
+	"github.com/holdfast-backup/holdfast/internal/machine"
+	"github.com/holdfast-backup/holdfast/internal/repo"
+)
+
+// Flow backs up machines of one cloud into one repository. Its methods may be called for different machines at once.
+type Flow struct{ config Config }
+
+// Source is what the flow needs of the cloud. Package azure implements it; its documentation says what holds after errors.
+type Source interface {
+	Machine(ctx context.Context, id holdfast.ResourceID) (machine.VM, error)
+	Locks(ctx context.Context, subscription string) ([]machine.Lock, error)
+	CreateSnapshot(ctx context.Context, request machine.SnapshotRequest) (machine.Snapshot, error)
+	Snapshot(ctx context.Context, id holdfast.ResourceID) (machine.Snapshot, error)
+	OpenSnapshot(ctx context.Context, snapshot machine.Snapshot) (machine.Content, error)
+	DeleteSnapshot(ctx context.Context, id holdfast.ResourceID) error
+	Revoke(ctx context.Context, id holdfast.ResourceID) error
+}
+
+// Config says what to work with. Source and Repository are required.
+type Config struct {
+	Source     Source
+	Repository *repo.Repository
+	Clock      clock.Clock
+	Log        *slog.Logger
+	Progress   func(Progress) // may be called from any goroutine; nil for none
+	// PrivateAccess says that this process runs where the private endpoints of disk access objects can be reached, so that
+	// disks whose networkAccessPolicy is AllowPrivate can be read.
+	PrivateAccess bool
+	DisksAtOnce   int           // disks read at the same time; 4 by default
+	Readers       int           // concurrent reads per disk; 0 leaves it to the repository
+	PollEvery     time.Duration // how often a snapshot that is still being copied is asked for; 5 s by default
+}
+
+// Options are what a person may ask of one run.
+type Options struct {
+	Full bool // read every disk in full
+}
+
+// Progress is one step forward. Bytes are deltas, except Offset.
+type Progress struct {
+	Stage     Stage
+	LUN       holdfast.LUN // "" when the stage concerns the whole machine
+	Name      string       // the disk's name
+	SizeBytes int64        // of the disk
+	Offset    int64        // how far the disk's ranges have been handed out
+	ReadBytes int64
+	NewBytes  int64 // of chunks that were not stored before
+}
+
+// Stage names a part of a run.
+type Stage string
+
+// The stages of a run.
+const (
+	StageSnapshot Stage = "snapshot"
+	StageCopy     Stage = "copy" // waiting for Azure to make a snapshot readable
+	StageRead     Stage = "read"
+	StagePublish  Stage = "publish"
+	StageRotate   Stage = "rotate"
+)
+
+// Result is what a run achieved. Its JSON form is the contract of `holdfast backup --json`.
+type Result struct {
+	Point       holdfast.PointID     `json:"point"`
+	VM          holdfast.ResourceID  `json:"vm"`
+	Time        time.Time            `json:"time"`
+	Consistency holdfast.Consistency `json:"consistency"`
+	ReadBytes   int64                `json:"readBytes"`
+	StoredBytes int64                `json:"storedBytes"`
+	Disks       []DiskResult         `json:"disks"`
+	Warnings    []string             `json:"warnings"` // sentences for a person; never nil
+}
+
+// DiskResult is what a run achieved for one disk.
+type DiskResult struct {
+	LUN         holdfast.LUN        `json:"lun"`
+	Name        string              `json:"name"`
+	SizeBytes   int64               `json:"sizeBytes"`
+	Root        holdfast.Root       `json:"root"`
+	ReadBytes   int64               `json:"readBytes"`
+	Full        bool                `json:"full"`
+	Reason      holdfast.FullReason `json:"reason"`
+	SnapshotSKU string              `json:"snapshotSku"`
+	NewBytes    int64               `json:"newBytes"`       // plain bytes not stored before
+	Duplicate   int64               `json:"duplicateBytes"` // plain bytes that were there already
+}
+
+// New checks the configuration.
+func New(config Config) (*Flow, error) {
+	if config.Source == nil || config.Repository == nil {
+		return nil, holdfast.Errorf(holdfast.KindInternal, "capture needs a source and a repository")
+	}
+	if config.Clock == nil {
+		config.Clock = clock.System{}
+	}
+	if config.Log == nil {
+		config.Log = slog.New(slog.DiscardHandler)
+	}
+	if config.Progress == nil {
+		config.Progress = func(Progress) {}
+	}
+	if config.DisksAtOnce == 0 {
+		config.DisksAtOnce = 4
+	}
+	if config.PollEvery == 0 {
+		config.PollEvery = 5 * time.Second
+	}
+	return &Flow{config: config}, nil
+}
+
+// Run makes one restore point of a machine from new snapshots, whatever an earlier run left behind.
+func (f *Flow) Run(ctx context.Context, id holdfast.ResourceID, o Options) (Result, error) {
+	doubts := map[string]holdfast.FullReason{}
+	for {
+		result, err := f.attempt(ctx, id, o, doubts)
+		var d *doubt
+		if !errors.As(err, &d) || doubts[d.disk] != "" {
+			return result, err
+		}
+		// Nothing of the attempt is left. The next one reads that disk in full.
+		f.config.Log.WarnContext(ctx, "changes given up, starting over", "reason", string(d.reason), "error", d.cause)
+		doubts[d.disk] = d.reason
+	}
+}
+
+// attempt is one way from the machine to a restore point: the steps, and their undoing when one of them fails.
+func (f *Flow) attempt(ctx context.Context, id holdfast.ResourceID, o Options, doubts map[string]holdfast.FullReason) (Result, error) {
+	left, err := f.putInOrder(ctx, id)
+	if err != nil {
+		return Result{}, err
+	}
+	r := &run{flow: f, options: o, earlier: left, doubts: doubts}
+	if err := r.read(ctx, id); err != nil {
+		return Result{}, err
+	}
+	if err := r.chooseBases(ctx); err != nil {
+		return Result{}, err
+	}
+	if err := r.begin(ctx); err != nil {
+		return Result{}, err
+	}
+	if err := r.carryOut(ctx); err != nil {
+		return Result{}, r.undo(ctx, err)
+	}
+	r.rotate(ctx)
+	return r.result(), nil
+}
+
+// carryOut are the steps that are undone together when one of them fails.
+func (r *run) carryOut(ctx context.Context) error {
+	if err := r.snapshot(ctx); err != nil {
+		return err
+	}
+	if err := r.transfer(ctx); err != nil {
+		return err
+	}
+	return r.publish(ctx)
+}
