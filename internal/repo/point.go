@@ -21,27 +21,41 @@ type PointReader struct {
 	point holdfast.Point
 }
 
-// OpenPoint opens a visible restore point by its id or by a beginning of it that is unique. None is KindNotFound, an
-// ambiguous beginning KindInvalid, a damaged manifest KindCorrupt.
-func (r *Repository) OpenPoint(ctx context.Context, id holdfast.PointID) (*PointReader, error) {
+// ResolvePoint returns the id of the one visible restore point whose id is, or begins with, what is given. None is
+// KindNotFound, several are KindInvalid.
+func (r *Repository) ResolvePoint(id holdfast.PointID) (holdfast.PointID, error) {
 	state := r.oplog.State()
-	found := state.Point(id)
-	if found == nil && id != "" {
-		var matches []holdfast.PointID
-		for i := range state.Points {
-			if strings.HasPrefix(string(state.Points[i].ID), string(id)) {
-				found = &state.Points[i]
-				matches = append(matches, state.Points[i].ID)
-			}
-		}
-		if len(matches) > 1 {
-			return nil, holdfast.Errorf(holdfast.KindInvalid, "%q is the beginning of %d restore points", id, len(matches)).WithField("point").
-				WithHint("write one of them out: %s", matches)
+	if state.Point(id) != nil {
+		return id, nil
+	}
+	var matches []holdfast.PointID
+	for i := range state.Points {
+		if id != "" && strings.HasPrefix(string(state.Points[i].ID), string(id)) {
+			matches = append(matches, state.Points[i].ID)
 		}
 	}
-	if found == nil {
-		return nil, holdfast.Errorf(holdfast.KindNotFound, "there is no restore point %q", id).WithField("point").
+	switch len(matches) {
+	case 1:
+		return matches[0], nil
+	case 0:
+		return "", holdfast.Errorf(holdfast.KindNotFound, "there is no restore point %q", id).WithField("point").
 			WithHint("list what there is with: holdfast repo points --repo %s", r.store.URL())
+	}
+	return "", holdfast.Errorf(holdfast.KindInvalid, "%q is the beginning of %d restore points", id, len(matches)).WithField("point").
+		WithHint("write one of them out: %s", matches)
+}
+
+// OpenPoint opens a visible restore point, by its id or by a beginning of it as ResolvePoint takes it. A damaged manifest is
+// KindCorrupt.
+func (r *Repository) OpenPoint(ctx context.Context, id holdfast.PointID) (*PointReader, error) {
+	id, err := r.ResolvePoint(id)
+	if err != nil {
+		return nil, err
+	}
+	state := r.oplog.State()
+	found := state.Point(id)
+	if found == nil { // removed since
+		return nil, holdfast.Errorf(holdfast.KindNotFound, "the restore point %s has been removed", id).WithField("point")
 	}
 	point, err := r.readManifest(ctx, *found)
 	if err != nil {
