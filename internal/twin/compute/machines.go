@@ -122,6 +122,14 @@ func (p *Provider) checkMachine(call *arm.Call, doc *state.Document, before stat
 		}
 		return invalid("osProfile", "Parameter 'osProfile' is not allowed when the OS disk is attached.")
 	}
+	if call.IsInside() {
+		return nil // an estate may declare a quota that is exceeded already
+	}
+	return checkQuota(call, doc, size)
+}
+
+func checkQuota(call *arm.Call, doc *state.Document, size Size) error {
+	body := doc.Body
 	cores, _ := coresUsed(call.View, subscriptionOf(doc.ID), body.Text("location"), doc.ID)
 	limit := coresLimit(call.View, subscriptionOf(doc.ID), body.Text("location"))
 	if cores+size.VCPUs > limit {

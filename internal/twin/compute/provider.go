@@ -9,6 +9,7 @@
 package compute
 
 import (
+	"errors"
 	"io"
 	"log/slog"
 	"strings"
@@ -233,8 +234,12 @@ func (p *Provider) DeleteResource(id string) error {
 	return outside(p.state.Update(func(tx *state.Tx) error { return p.arm.Remove(tx, id) }))
 }
 
-// outside turns an ARM refusal into an error for operators.
+// outside turns an ARM refusal into an error for operators; errors that are fit for them stay as they are.
 func outside(err error) error {
+	var ours *holdfast.Error
+	if errors.As(err, &ours) {
+		return err
+	}
 	if e := arm.AsError(err); e != nil {
 		kind := map[int]holdfast.Kind{400: holdfast.KindInvalid, 404: holdfast.KindNotFound, 403: holdfast.KindRefused, 409: holdfast.KindConflict, 429: holdfast.KindThrottled}[e.Status]
 		if kind == "" {
