@@ -106,7 +106,8 @@ func (s *Store) transact(change func(*Tx) error) (hooks []func(), err error) {
 	s.mu.Lock()
 	s.documents = tx.documents
 	s.mu.Unlock()
-	return tx.commit, s.compactIfDue()
+	_ = s.compactIfDue() // best effort: the old journal is whole, and the next Update tries again
+	return tx.commit, nil
 }
 
 // View returns the documents as they are at this moment; later changes do not show in it.
