@@ -1,6 +1,7 @@
 package twin_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -10,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -63,7 +65,21 @@ virtualMachines:
     dataDisks: [{lun: 0, name: web-1-data, sizeGiB: 1024, sku: StandardSSD_LRS, caching: ReadOnly}]
 `
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// childFolder and childEstate make this test binary serve a twin until it is killed.
+const childFolder, childEstate = "HOLDFAST_TEST_TWIN_FOLDER", "HOLDFAST_TEST_TWIN_ESTATE"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childFolder); dir != "" {
+		if _, err := twin.Start(context.Background(), twin.Config{Dir: dir, EstateFile: os.Getenv(childEstate)}); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		fmt.Println("ready")
+		_, _ = io.Copy(io.Discard, os.Stdin) // until the parent ends
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // image is the content of the OS disk's first MiB.
 func image() []byte { return bytes.Repeat([]byte("0123456789abcdef"), 1<<16) }
@@ -321,6 +337,84 @@ func TestTwin_StateOutlivesARestartAtTheSamePorts(t *testing.T) {
 	}
 	closeTwin(t, second)
 	start(t, twin.Config{Dir: dir, EstateFile: file}) // the same estate again is fine
+}
+
+func TestTwin_AKilledTwinHasLostNothingThatItAnswered(t *testing.T) {
+	dir := t.TempDir()
+	child := exec.Command(os.Args[0])
+	child.Env = append(os.Environ(), childFolder+"="+dir, childEstate+"="+writeEstate(t, estateText))
+	input, err := child.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer input.Close()
+	output, err := child.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(output).ReadString('\n'); err != nil || line != "ready\n" {
+		t.Fatalf("the child says %q, %v", line, err)
+	}
+	c := newCustomer(t, dir)
+	sas := c.snapshot(t, "kept")
+	if err := c.control.Write(t.Context(), osDisk, 0, strings.NewReader("written at the last moment"), 26); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.container(t, "backups").NewBlockBlobClient("point").UploadBuffer(t.Context(), []byte("kept"), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = child.Wait() // it was killed, so that it fails
+	if _, err := c.control.Resources(t.Context()); !holdfast.IsKind(err, holdfast.KindUnavailable) {
+		t.Fatalf("a killed twin answers: %v", err)
+	}
+
+	start(t, twin.Config{Dir: dir})
+	if content, err := c.read(t, sas, 0, 1<<20); err != nil || !bytes.Equal(content, image()) {
+		t.Fatalf("the snapshot: %d bytes, %v", len(content), err)
+	}
+	raw := filepath.Join(t.TempDir(), "disk.raw")
+	if _, err := c.control.ReadFile(t.Context(), osDisk, raw); err != nil {
+		t.Fatal(err)
+	}
+	disk, err := os.Open(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer disk.Close()
+	head := make([]byte, 26)
+	if _, err := disk.ReadAt(head, 0); err != nil || string(head) != "written at the last moment" {
+		t.Fatalf("the disk: %q, %v", head, err)
+	}
+	kept := make([]byte, 4)
+	if _, err := c.container(t, "backups").NewBlobClient("point").DownloadBuffer(t.Context(), kept, nil); err != nil || string(kept) != "kept" {
+		t.Fatalf("the blob: %q, %v", kept, err)
+	}
+}
+
+func TestTwin_SpeaksHTTP2AtARMAndHTTP1AtStorage(t *testing.T) {
+	dir := t.TempDir()
+	running := start(t, twin.Config{Dir: dir})
+	c := newCustomer(t, dir)
+	for url, want := range map[string]int{running.Endpoints().ResourceManager: 2, running.Endpoints().Data: 1, running.Endpoints().DataPlain: 1} {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/x", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := c.http.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		if response.ProtoMajor != want {
+			t.Errorf("%s speaks %s", url, response.Proto)
+		}
+	}
 }
 
 func (c *customer) container(t *testing.T, name string) *container.Client {

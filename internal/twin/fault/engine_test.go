@@ -423,6 +423,8 @@ func TestParse_RefusesAndNamesTheField(t *testing.T) {
 		{"{fault: error, probability: 1.5}", "rules[0].probability"},
 		{"{fault: error, probability: .nan}", "rules[0].probability"},
 		{"{fault: error, calls: [1, 0]}", "rules[0].calls[1]"},
+		{"{fault: error, probability: 0}", "rules[0].probability"},
+		{"{fault: error, calls: []}", "rules[0].calls"},
 		{"{fault: error, limit: -1}", "rules[0].limit"},
 		{"{fault: slow}", "rules[0].delayMs"},
 		{"{fault: cut, afterEffect: true}", "rules[0].afterEffect"},

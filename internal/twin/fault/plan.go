@@ -62,6 +62,15 @@ func Parse(name string, data []byte) (Plan, error) {
 	if field, problem := plan.check(); problem != "" {
 		return Plan{}, document.Errorf(field, "%s", problem)
 	}
+	// Written out, these would mean "never"; the zero value of a Rule means "always".
+	for i, rule := range plan.Rules {
+		if field := fmt.Sprintf("rules[%d].probability", i); rule.Probability == 0 && len(rule.Calls) == 0 && document.Has(field) {
+			return Plan{}, document.Errorf(field, "a rule with probability 0 never fires; leave the rule out, or the field for every call")
+		}
+		if field := fmt.Sprintf("rules[%d].calls", i); len(rule.Calls) == 0 && document.Has(field) {
+			return Plan{}, document.Errorf(field, "an empty list never fires; leave the rule out, or the field for every call")
+		}
+	}
 	return plan, nil
 }
 
