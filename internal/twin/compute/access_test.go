@@ -1,6 +1,7 @@
 package compute_test
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -10,6 +11,8 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/compute/armcompute/v8"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/pageblob"
 
 	"github.com/holdfast-backup/holdfast/internal/clock"
 	"github.com/holdfast-backup/holdfast/internal/twin/estate"
@@ -95,6 +98,9 @@ func TestBeginAccess_FivePerFamily(t *testing.T) {
 	}
 	_, err := w.grantSnapshot("s5")
 	wantCode(t, err, "OperationNotAllowed")
+	if status, _, _ := w.raw(http.MethodPost, snapPrefix+"s5/beginGetAccess"+diskVersion, `{"access":"Read","durationInSeconds":60}`); status != http.StatusConflict {
+		t.Fatalf("the sixth is accepted (%d) to fail later only", status)
+	}
 	must(w.makeSnapshot("other", snapshotOf(diskPrefix+"web-1-os")))(t)
 	must(w.grantSnapshot("other"))(t)
 	w.revokeSnapshot("s3")
@@ -148,5 +154,35 @@ func TestSnapshot_ExpiredSASFreesDeletion(t *testing.T) {
 	manual.Advance(61 * time.Second)
 	if status, _, body := w.raw(http.MethodDelete, snapPrefix+"s"+diskVersion, ""); status != http.StatusAccepted {
 		t.Fatalf("deletion after its end: %d %v", status, body)
+	}
+}
+
+// TestDiff_WithinAFamilyOnly: two snapshots of one family show what changed, across the 4 TiB line the diff is refused.
+func TestDiff_WithinAFamilyOnly(t *testing.T) {
+	w := newWorld(t, clock.System{}, plainEstate())
+	volume := must(w.compute.DiskVolume(dataDisk))(t)
+	must(w.makeSnapshot("s0", snapshotOf(dataDisk)))(t)
+	must(w.volumes.WriteAt(volume, bytes.Repeat([]byte{7}, 4096), 8192))(t)
+	must(w.makeSnapshot("s1", snapshotOf(dataDisk)))(t)
+	if err := w.compute.ResizeDisk(dataDisk, 5000); err != nil {
+		t.Fatal(err)
+	}
+	must(w.makeSnapshot("s2", snapshotOf(dataDisk)))(t)
+	sas := map[string]string{}
+	for _, name := range []string{"s0", "s1", "s2"} {
+		sas[name] = must(w.grantSnapshot(name))(t)
+	}
+	diff := func(newer, older string) (*pageblob.PageList, error) {
+		page := must(pageblob.NewClientWithNoCredential(sas[newer], pinned()))(t)
+		options := &pageblob.GetPageRangesDiffOptions{PrevSnapshotURL: to.Ptr(sas[older])}
+		answer, err := page.NewGetPageRangesDiffPager(options).NextPage(t.Context())
+		return &answer.PageList, err
+	}
+	changed := must(diff("s1", "s0"))(t)
+	if len(changed.PageRange) != 1 || *changed.PageRange[0].Start != 8192 || *changed.PageRange[0].End != 12287 {
+		t.Fatalf("changed %+v", changed.PageRange)
+	}
+	if across, err := diff("s2", "s1"); err == nil {
+		t.Fatalf("a diff across 4 TiB gives %d ranges", len(across.PageRange))
 	}
 }

@@ -2,9 +2,11 @@ package compute_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	azfake "github.com/Azure/azure-sdk-for-go/sdk/azcore/fake"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
@@ -385,5 +387,29 @@ func TestStorageAccount_IsAResource(t *testing.T) {
 	view := w.state.View()
 	if doc := view.Get(id); doc == nil || strings.Contains(string(must(json.Marshal(state.Object(account)))(t)), doc.Hidden.Text("key")) {
 		t.Fatal("the key shows in a GET")
+	}
+}
+
+// TestMachine_RateLimitsOfTheProvider: 36 GETs of one VM, then one every five seconds; another VM has its own bucket.
+func TestMachine_RateLimitsOfTheProvider(t *testing.T) {
+	manual := clock.NewManual(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
+	w := newWorld(t, manual, plainEstate())
+	w.arm.SetLimits(arm.Limits{})
+	for i := range 36 {
+		status, header, _ := w.raw(http.MethodGet, machineID+machineVersion, "")
+		if want := fmt.Sprintf("Microsoft.Compute/LowCostGetResource;%d", 35-i); status != http.StatusOK || !strings.Contains(header.Get("x-ms-ratelimit-remaining-resource"), want) {
+			t.Fatalf("GET %d: %d %v", i, status, header)
+		}
+	}
+	status, header, body := w.raw(http.MethodGet, strings.ToUpper(machineID)+machineVersion, "")
+	if status != http.StatusTooManyRequests || body.Text("error.code") != "TooManyRequests" || header.Get("Retry-After") != "5" {
+		t.Fatalf("GET 37: %d %v %v", status, header, body)
+	}
+	if status, _, _ = w.raw(http.MethodGet, machinePrefix+"other"+machineVersion, ""); status != http.StatusNotFound {
+		t.Fatalf("another VM: %d", status)
+	}
+	manual.Advance(5 * time.Second)
+	if status, _, _ = w.raw(http.MethodGet, machineID+machineVersion, ""); status != http.StatusOK {
+		t.Fatalf("after the wait: %d", status)
 	}
 }
