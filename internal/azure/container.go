@@ -8,8 +8,9 @@ import (
 	"github.com/holdfast-backup/holdfast"
 )
 
-// ContainerClient returns a client for one blob container, signed in as the configured identity. It makes no request.
-func (c *Client) ContainerClient(account, name string) (*container.Client, error) {
+// ContainerClient returns a client for one blob container, signed in as the configured identity. It makes no request. adjust,
+// optional, completes the SDK's options as the user of the client needs them.
+func (c *Client) ContainerClient(account, name string, adjust func(*container.ClientOptions) *container.ClientOptions) (*container.Client, error) {
 	if account == "" || name == "" || strings.ContainsAny(account+name, "/?#") {
 		return nil, holdfast.Errorf(holdfast.KindInvalid, "%q and %q do not name a storage account and a container", account, name).
 			WithHint("write the repository as azblob://ACCOUNT/CONTAINER/FOLDER")
@@ -22,8 +23,11 @@ func (c *Client) ContainerClient(account, name string) (*container.Client, error
 		}
 		address = c.config.Endpoints.BlobURL(account)
 	}
-	client, err := container.NewClient(strings.TrimSuffix(address, "/")+"/"+name, c.credential,
-		&container.ClientOptions{ClientOptions: c.clientOptions()})
+	options := &container.ClientOptions{ClientOptions: c.clientOptions()}
+	if adjust != nil {
+		options = adjust(options)
+	}
+	client, err := container.NewClient(strings.TrimSuffix(address, "/")+"/"+name, c.credential, options)
 	if err != nil {
 		return nil, holdfast.Wrap(holdfast.KindInvalid, err, "the container %s of account %s cannot be used", name, account)
 	}

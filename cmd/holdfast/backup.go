@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/capture"
+	"github.com/holdfast-backup/holdfast/internal/cli"
+	"github.com/holdfast-backup/holdfast/internal/restore"
+)
+
+func (a *app) backupCommand() *cobra.Command {
+	var vm string
+	var full bool
+	cmd := &cobra.Command{
+		Use: "backup", Short: "Back up one virtual machine, now", Args: noArguments,
+		Long: `Back up one virtual machine, now: snapshot every disk, read what changed since the last restore point, store what is new,
+publish. The command ends with 0 only when the restore point is durable. It may be stopped or killed at any moment; running it
+again puts everything in order first.`,
+		Example: `  holdfast backup --azure azure.yaml --repo /backups --password-file secret \
+    --vm /subscriptions/…/resourceGroups/shop/providers/Microsoft.Compute/virtualMachines/web-1`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.backup(cmd.Context(), vm, capture.Options{Full: full})
+		},
+	}
+	a.repoFlags(cmd)
+	cmd.Flags().StringVar(&vm, "vm", "", "ARM id of the virtual machine")
+	cmd.Flags().BoolVar(&full, "full", false, "read every disk in full, even where the changes are known")
+	required(cmd, "repo", "vm")
+	return cmd
+}
+
+func (a *app) backup(ctx context.Context, vm string, o capture.Options) error {
+	id, err := parseVM(vm)
+	if err != nil {
+		return err
+	}
+	client, err := a.azureClient()
+	if err != nil {
+		return err
+	}
+	defer client.CloseIdleConnections()
+	r, err := a.openRepository(ctx)
+	if err != nil {
+		return err
+	}
+	began := a.clock.Now()
+	progress := a.console.NewProgress(a.clock)
+	flow, err := capture.New(capture.Config{Source: client, Repository: r, Clock: a.clock, Log: a.log(), Progress: showCapture(progress)})
+	if err != nil {
+		return err
+	}
+	result, err := flow.Run(ctx, id, o)
+	progress.Wait()
+	if err != nil {
+		return err
+	}
+	result.StoredBytes = r.BytesAdded()
+	for _, warning := range result.Warnings {
+		a.console.Note("Warning: %s", warning)
+	}
+	return a.console.Result(result, func(w io.Writer) error { return tellBackup(w, result, a.clock.Now().Sub(began)) })
+}
+
+func parseVM(s string) (holdfast.ResourceID, error) {
+	id, err := holdfast.ParseResourceID(s)
+	if err != nil {
+		return "", holdfast.Errorf(holdfast.KindInvalid, "%q is not the ARM id of a virtual machine", s).WithField("vm").
+			WithHint("take it from: holdfast vm list --azure FILE")
+	}
+	return id, nil
+}
+
+func showCapture(progress *cli.Progress) func(capture.Progress) {
+	return func(p capture.Progress) {
+		if p.Stage == capture.StageRead && p.Name != "" {
+			progress.Bar(p.Name, p.SizeBytes).At(p.Offset)
+		}
+	}
+}
+
+func tellBackup(w io.Writer, result capture.Result, took time.Duration) error {
+	if _, err := fmt.Fprintf(w, "Restore point %s of %s (%s)\n\n", result.Point, result.VM.Name(), cli.Time(result.Time)); err != nil {
+		return err
+	}
+	var rows [][]string
+	for _, d := range result.Disks {
+		how := "changes"
+		if d.Full {
+			how = "full: " + string(d.Reason)
+		}
+		rows = append(rows, []string{string(d.LUN), d.Name, cli.Bytes(d.SizeBytes), how, cli.Bytes(d.ReadBytes), cli.Bytes(d.NewBytes)})
+	}
+	if err := cli.Table(w, []string{"LUN", "DISK", "SIZE", "READ HOW", "READ", "NEW"}, rows); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "\nread %s, stored %s, in %s\n", cli.Bytes(result.ReadBytes), cli.Bytes(result.StoredBytes), cli.Took(took))
+	return err
+}
+
+func (a *app) restoreCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "restore", Short: "Restore virtual machines and disks", Args: noArguments, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	cmd.AddCommand(a.restoreVMCommand())
+	return cmd
+}
+
+func (a *app) restoreVMCommand() *cobra.Command {
+	var request restore.Request
+	var point, subnet string
+	var dryRun bool
+	cmd := &cobra.Command{
+		Use: "vm", Short: "Restore a virtual machine under a new name", Args: noArguments,
+		Long: `Restore a virtual machine under a new name. Its disks are called NAME-os and NAME-lunN. Every disk is read back and compared with
+the restore point before the machine is created. What was made is removed again if something fails.`,
+		Example: `  holdfast restore vm --azure azure.yaml --repo /backups --password-file secret \
+    --point 20260301-120000-1a2b3c4d --name web-1-restored --resource-group shop`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			request.Point, request.Subnet = holdfast.PointID(point), holdfast.ResourceID(subnet)
+			return a.restoreVM(cmd.Context(), request, dryRun)
+		},
+	}
+	a.repoFlags(cmd)
+	flags := cmd.Flags()
+	flags.StringVar(&point, "point", "", "id of the restore point, or the beginning of one")
+	flags.StringVar(&request.Name, "name", "", "name of the new machine")
+	flags.StringVar(&request.ResourceGroup, "resource-group", "", "resource group: a name in the source's subscription, or an id")
+	flags.StringVar(&subnet, "subnet", "", "id of the subnet (default: the source's)")
+	flags.StringVar(&request.Size, "size", "", "size of the new machine (default: the source's)")
+	flags.BoolVar(&dryRun, "dry-run", false, "show what would be done, and do nothing")
+	required(cmd, "repo", "point", "name", "resource-group")
+	return cmd
+}
+
+func (a *app) restoreVM(ctx context.Context, request restore.Request, dryRun bool) error {
+	if request.Subnet != "" {
+		if _, err := holdfast.ParseResourceID(string(request.Subnet)); err != nil {
+			return holdfast.Errorf(holdfast.KindInvalid, "%q is not the id of a subnet", request.Subnet).WithField("subnet").
+				WithHint("write it as /subscriptions/…/virtualNetworks/NAME/subnets/NAME")
+		}
+	}
+	client, err := a.azureClient()
+	if err != nil {
+		return err
+	}
+	defer client.CloseIdleConnections()
+	r, err := a.openRepository(ctx)
+	if err != nil {
+		return err
+	}
+	if request.Point, err = r.ResolvePoint(request.Point); err != nil {
+		return err
+	}
+	began := a.clock.Now()
+	progress := a.console.NewProgress(a.clock)
+	flow, err := restore.New(restore.Config{Cloud: client, Repository: r, Clock: a.clock, Log: a.log(), Progress: showRestore(progress)})
+	if err != nil {
+		return err
+	}
+	plan, err := flow.Plan(ctx, request)
+	if err != nil {
+		return err
+	}
+	if dryRun {
+		return a.console.Result(plan, func(w io.Writer) error { return tellLines(w, plan.Lines()) })
+	}
+	result, err := flow.Run(ctx, plan)
+	progress.Wait()
+	if err != nil {
+		return err
+	}
+	return a.console.Result(result, func(w io.Writer) error { return tellRestore(w, result, a.clock.Now().Sub(began)) })
+}
+
+func showRestore(progress *cli.Progress) func(restore.Progress) {
+	return func(p restore.Progress) {
+		if p.Name == "" || p.Bytes == 0 {
+			return
+		}
+		switch p.Stage {
+		case restore.StageWrite:
+			progress.Bar(p.Name+" write", 0).Add(p.Bytes)
+		case restore.StageProve:
+			progress.Bar(p.Name+" prove", 0).Add(p.Bytes)
+		case restore.StageCreate, restore.StageMachine:
+		}
+	}
+}
+
+func tellLines(w io.Writer, lines []string) error {
+	for _, line := range lines {
+		if _, err := fmt.Fprintln(w, line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func tellRestore(w io.Writer, result restore.Result, took time.Duration) error {
+	if _, err := fmt.Fprintf(w, "Restored %s\n\n", result.VM); err != nil {
+		return err
+	}
+	var rows [][]string
+	for _, d := range result.Disks {
+		proof := "equal"
+		if !d.Equal {
+			proof = "DIFFERENT"
+		}
+		rows = append(rows, []string{string(d.LUN), d.ID.Name(), cli.Bytes(d.Bytes), proof})
+	}
+	if err := cli.Table(w, []string{"LUN", "DISK", "WRITTEN", "READ BACK"}, rows); err != nil {
+		return err
+	}
+	for _, note := range result.Notes {
+		if _, err := fmt.Fprintf(w, "note: %s\n", note); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintf(w, "\nin %s\n", cli.Took(took))
+	return err
+}

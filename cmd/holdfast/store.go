@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/blob/blobtest"
+	"github.com/holdfast-backup/holdfast/internal/cli"
+	"github.com/holdfast-backup/holdfast/internal/image"
+)
+
+func (a *app) imageCommand() *cobra.Command {
+	var name string
+	backup := &cobra.Command{
+		Use: "backup FILE", Short: "Back up a raw disk image as a one-disk machine",
+		Long: `Back up a raw disk image, or a block device, as a one-disk machine. A file has no change list: all that is not a hole is read, and what is
+stored already is found by its content.`,
+		Example: `  holdfast image backup --repo /backups --password-file secret --name router router.img`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return holdfast.Errorf(holdfast.KindInvalid, "one image is backed up at a time, %d were named", len(args)).WithField("file").
+					WithHint("write: holdfast image backup --repo URL --name NAME FILE")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error { return a.backupImage(cmd.Context(), name, args[0]) },
+	}
+	a.repoFlags(backup)
+	backup.Flags().StringVar(&name, "name", "", "name under which the repository knows the machine")
+	required(backup, "repo", "name")
+	cmd := &cobra.Command{Use: "image", Short: "Back up disk images", Args: noArguments, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	cmd.AddCommand(backup)
+	return cmd
+}
+
+func (a *app) backupImage(ctx context.Context, name, file string) error {
+	r, err := a.openRepository(ctx)
+	if err != nil {
+		return err
+	}
+	began := a.clock.Now()
+	progress := a.console.NewProgress(a.clock)
+	bar := progress.Bar(name, 0)
+	result, err := image.Backup(ctx, image.Config{Repository: r, Clock: a.clock, Name: name, File: file, Progress: bar.At})
+	progress.Wait()
+	if err != nil {
+		return err
+	}
+	result.StoredBytes = r.BytesAdded()
+	return a.console.Result(result, func(w io.Writer) error { return tellBackup(w, result, a.clock.Now().Sub(began)) })
+}
+
+func (a *app) storageCommand() *cobra.Command {
+	check := &cobra.Command{
+		Use: "check", Short: "Run the conformance suite against a store", Args: noArguments,
+		Long: `Run the conformance suite against a store: does it keep the promises that a repository rests on? Objects are made under a folder of their own
+and removed again.`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.checkStorage(cmd.Context()) },
+	}
+	a.repoFlags(check)
+	cmd := &cobra.Command{Use: "storage", Short: "Check object stores", Args: noArguments, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	cmd.AddCommand(check)
+	return cmd
+}
+
+// checkRow is one rule in the result of `storage check`.
+type checkRow struct {
+	Name    string           `json:"name"`
+	Rule    string           `json:"rule"`
+	Outcome blobtest.Outcome `json:"outcome"`
+	Detail  string           `json:"detail,omitempty"`
+}
+
+func (a *app) checkStorage(ctx context.Context) error {
+	store, err := a.store(ctx)
+	if err != nil {
+		return err
+	}
+	o := blobtest.Options{
+		Remover: store.remover, Locker: store.locker, Versioned: store.versioned, Clock: a.clock,
+		Prefix: "storage-check-" + a.clock.Now().UTC().Format("20060102-150405"),
+		Done:   func(c blobtest.Check) { a.console.Note("%-8s %s", c.Outcome, c.Rule) },
+	}
+	checks, err := blobtest.Run(ctx, store, o)
+	if err != nil {
+		return err
+	}
+	result := struct {
+		OK     bool       `json:"ok"`
+		URL    string     `json:"url"`
+		Checks []checkRow `json:"checks"`
+	}{blobtest.Broken(checks) == nil, store.URL(), []checkRow{}}
+	counts := map[blobtest.Outcome]int{}
+	for _, c := range checks {
+		counts[c.Outcome]++
+		result.Checks = append(result.Checks, checkRow{c.Name, c.Rule, c.Outcome, c.Detail})
+	}
+	if err := a.console.Result(result, func(w io.Writer) error {
+		var rows [][]string
+		for _, c := range result.Checks {
+			rows = append(rows, []string{string(c.Outcome), c.Name, c.Detail})
+		}
+		if err := cli.Table(w, []string{"OUTCOME", "RULE", "DETAIL"}, rows); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintf(w, "\n%s: %d rules kept, %d broken, %d not checked\n", result.URL, counts[blobtest.Passed], counts[blobtest.Failed], counts[blobtest.Skipped])
+		return err
+	}); err != nil {
+		return err
+	}
+	if !result.OK {
+		return errTold
+	}
+	return nil
+}
+
+func (a *app) vmCommand() *cobra.Command {
+	list := &cobra.Command{
+		Use: "list", Short: "List the virtual machines that the account sees", Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.listVMs(cmd.Context()) },
+	}
+	a.azureFlag(list)
+	cmd := &cobra.Command{Use: "vm", Short: "Look at virtual machines", Args: noArguments, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	cmd.AddCommand(list)
+	return cmd
+}
+
+// vmRow is a machine in the result of `vm list`.
+type vmRow struct {
+	ID            holdfast.ResourceID `json:"id"`
+	Name          string              `json:"name"`
+	ResourceGroup string              `json:"resourceGroup"`
+	Location      string              `json:"location"`
+	Zone          string              `json:"zone"`
+	Size          string              `json:"size"`
+	OS            string              `json:"os"`
+	PowerState    string              `json:"powerState"`
+	Tags          map[string]string   `json:"tags"`
+	Disks         []vmDisk            `json:"disks"`
+}
+
+type vmDisk struct {
+	LUN  holdfast.LUN        `json:"lun"`
+	Name string              `json:"name"`
+	ID   holdfast.ResourceID `json:"id"`
+}
+
+func (a *app) listVMs(ctx context.Context) error {
+	client, err := a.azureClient()
+	if err != nil {
+		return err
+	}
+	defer client.CloseIdleConnections()
+	machines, err := client.Inventory(ctx)
+	if err != nil {
+		return err
+	}
+	rows := []vmRow{}
+	for _, vm := range machines {
+		row := vmRow{
+			ID: vm.ID, Name: vm.Name, ResourceGroup: vm.ID.ResourceGroup(), Location: vm.Location, Zone: vm.Zone, Size: vm.Size, OS: vm.OS,
+			PowerState: vm.Power, Tags: vm.Tags, Disks: []vmDisk{},
+		}
+		if row.Tags == nil {
+			row.Tags = map[string]string{}
+		}
+		for _, d := range vm.Disks {
+			row.Disks = append(row.Disks, vmDisk{d.LUN, d.Name, d.ID})
+		}
+		rows = append(rows, row)
+	}
+	return a.console.Result(rows, func(w io.Writer) error {
+		if len(rows) == 0 {
+			_, err := fmt.Fprintln(w, "the account sees no virtual machines")
+			return err
+		}
+		var cells [][]string
+		for _, r := range rows {
+			cells = append(cells, []string{r.Name, r.ResourceGroup, r.Location, r.Zone, r.Size, r.OS, r.PowerState, fmt.Sprint(len(r.Disks)), string(r.ID)})
+		}
+		return cli.Table(w, []string{"NAME", "GROUP", "LOCATION", "ZONE", "SIZE", "OS", "STATE", "DISKS", "ID"}, cells)
+	})
+}

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/azure"
+	"github.com/holdfast-backup/holdfast/internal/azureconfig"
+	"github.com/holdfast-backup/holdfast/internal/blob"
+	"github.com/holdfast-backup/holdfast/internal/blob/azblob"
+	"github.com/holdfast-backup/holdfast/internal/blob/file"
+	"github.com/holdfast-backup/holdfast/internal/blob/wrap"
+	"github.com/holdfast-backup/holdfast/internal/repo"
+)
+
+// version is the module's version as the Go tool recorded it.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
+		return "devel"
+	}
+	return info.Main.Version
+}
+
+// azureFlag adds --azure.
+func (a *app) azureFlag(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&a.azureFile, "azure", "", "file that says which Azure to work with (or HOLDFAST_AZURE)")
+}
+
+// repoFlags adds what every command on a repository takes.
+func (a *app) repoFlags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&a.repository, "repo", "", "repository: a folder, file:///FOLDER or azblob://ACCOUNT/CONTAINER/FOLDER")
+	cmd.Flags().StringVar(&a.passwordFile, "password-file", "", "file with the repository's password (or HOLDFAST_REPO_PASSWORD with the password itself)")
+	a.azureFlag(cmd)
+	required(cmd, "repo")
+}
+
+// azureClient makes the client that --azure describes.
+func (a *app) azureClient() (*azure.Client, error) {
+	path := a.azureFile
+	if path == "" {
+		path = a.getenv("HOLDFAST_AZURE")
+	}
+	if path == "" {
+		return nil, holdfast.Errorf(holdfast.KindInvalid, "--azure is needed: the file that says which Azure to work with").WithField("azure").
+			WithHint("the twin writes one (DIR/azure.yaml); for real Azure write tenantId, clientId and clientSecret into a file")
+	}
+	config, err := azureconfig.Read(path)
+	if err != nil {
+		return nil, err
+	}
+	return azure.New(config, azure.Options{Clock: a.clock, Log: a.log()})
+}
+
+// log returns the logger for people: warnings on standard error. HOLDFAST_LOG=debug shows everything.
+func (a *app) log() *slog.Logger {
+	level := slog.LevelError
+	if a.getenv("HOLDFAST_LOG") == "debug" {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(a.console.Err, &slog.HandlerOptions{Level: level}))
+}
+
+// password returns the repository's password, "" when none was given.
+func (a *app) password() (string, error) {
+	if a.passwordFile == "" {
+		return a.getenv("HOLDFAST_REPO_PASSWORD"), nil
+	}
+	content, err := os.ReadFile(a.passwordFile)
+	if err != nil {
+		return "", holdfast.Wrap(holdfast.KindInvalid, err, "the password file cannot be read").WithField("password-file").
+			WithHint("name a file whose first line is the password")
+	}
+	password, _, _ := strings.Cut(string(content), "\n")
+	password = strings.TrimSuffix(password, "\r")
+	if password == "" {
+		return "", holdfast.Errorf(holdfast.KindInvalid, "the password file %s is empty", a.passwordFile).WithField("password-file").
+			WithHint("write the password into its first line")
+	}
+	return password, nil
+}
+
+// openStore is a store with what else it can do.
+type openStore struct {
+	blob.Store
+	remover   blob.Remover
+	locker    blob.Locker    // nil when it cannot lock
+	versioned blob.Versioned // nil when it keeps no versions
+}
+
+// store opens the store that --repo names. Nothing is created.
+func (a *app) store(ctx context.Context) (openStore, error) {
+	where, err := parseLocation(a.repository)
+	if err != nil {
+		return openStore{}, err
+	}
+	if where.folder != "" {
+		s, err := file.Open(where.folder, file.Options{})
+		if err != nil {
+			return openStore{}, err
+		}
+		return openStore{Store: s, remover: s.Remover()}, nil
+	}
+	return a.blobStore(ctx, where)
+}
+
+// blobStore opens a folder of a blob container, with locks where the container has version-level immutability.
+func (a *app) blobStore(ctx context.Context, where location) (openStore, error) {
+	client, err := a.azureClient()
+	if err != nil {
+		return openStore{}, err
+	}
+	container, err := client.ContainerClient(where.account, where.container, azblob.ClientOptions)
+	if err != nil {
+		return openStore{}, err
+	}
+	// The SDK's client retries by itself.
+	standard := wrap.Options{Clock: a.clock, Attempts: 1}
+	worm, err := azblob.HasVersionImmutability(ctx, container)
+	if err != nil {
+		return openStore{}, err
+	}
+	if !worm {
+		s, err := azblob.New(container, where.prefix)
+		if err != nil {
+			return openStore{}, err
+		}
+		return openStore{Store: wrap.Standard(s, standard), remover: s.Remover()}, nil
+	}
+	s, err := azblob.NewWORM(container, where.prefix)
+	if err != nil {
+		return openStore{}, err
+	}
+	return openStore{Store: wrap.Standard(s, standard), remover: s.Remover(), locker: s, versioned: s}, nil
+}
+
+// location is a parsed repository address.
+type location struct {
+	folder                     string // of a local repository
+	account, container, prefix string // of one on Blob storage
+}
+
+// parseLocation reads the value of --repo.
+func parseLocation(address string) (location, error) {
+	refuse := func(why string) (location, error) {
+		return location{}, holdfast.Errorf(holdfast.KindInvalid, "the repository address %q %s", address, why).WithField("repo").
+			WithHint("write a folder, file:///FOLDER, or azblob://ACCOUNT/CONTAINER/FOLDER")
+	}
+	scheme, rest, ok := strings.Cut(address, "://")
+	if !ok {
+		return location{folder: filepath.Clean(address)}, nil
+	}
+	switch scheme {
+	case "file":
+		path, err := url.PathUnescape(strings.TrimPrefix(rest, "localhost"))
+		if err != nil || !filepath.IsAbs(path) {
+			return refuse("does not name an absolute folder")
+		}
+		return location{folder: filepath.Clean(path)}, nil
+	case "azblob":
+		parts := strings.SplitN(strings.Trim(rest, "/"), "/", 3)
+		if len(parts) < 2 || parts[0] == "" || parts[1] == "" {
+			return refuse("does not name an account and a container")
+		}
+		where := location{account: parts[0], container: parts[1]}
+		if len(parts) == 3 {
+			where.prefix = parts[2]
+		}
+		return where, nil
+	}
+	return refuse("has a scheme that is not known")
+}
+
+// openRepository opens the repository that --repo names with the password that was given.
+func (a *app) openRepository(ctx context.Context) (*repo.Repository, error) {
+	store, err := a.store(ctx)
+	if err != nil {
+		return nil, err
+	}
+	password, err := a.password()
+	if err != nil {
+		return nil, err
+	}
+	r, err := repo.Open(ctx, store, repo.OpenOptions{Password: password, Clock: a.clock, Tool: tool(), Log: a.log()})
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range r.Damage() {
+		a.console.Note("Warning: %s is damaged (%s); restoring works, writing does not", p.Object, p.Text)
+	}
+	return r, nil
+}
+
+// tool names the writer in manifests.
+func tool() string { return "holdfast " + version() }
