@@ -2,8 +2,8 @@
 //
 // Run needs no *testing.T, so that `holdfast storage check` can run it against a user's store; Test is the adapter for
 // tests of our own stores. Everything is created below Options.Prefix, which must be unused, and removed again at the end
-// when a Remover is given. Run never touches anything else, and never leaves a lock that lasts longer than the run: checks
-// that lock wait until the lock has run out.
+// when a Remover is given. Run never touches anything else. Checks that lock wait until the lock has run out; only a run
+// that is cancelled meanwhile leaves a locked object, for at most one and a half times Options.LockFor.
 package blobtest
 
 import (

@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
+
+	"github.com/holdfast-backup/holdfast/internal/twin/blobsvc/access"
+	"github.com/holdfast-backup/holdfast/internal/twin/blobsvc/refusal"
 )
 
 // grant is what a request has proven about itself.
@@ -25,10 +28,7 @@ func (g grant) createOnly() bool { return g.sas && !strings.Contains(g.permissio
 
 var (
 	errNoAuthentication = refuse(http.StatusUnauthorized, "NoAuthenticationInformation", "The request carries neither a token, a signature nor a SAS.")
-	errAuthentication   = refuse(http.StatusForbidden, "AuthenticationFailed", "The signature or token does not fit the request.")
-	errPermission       = refuse(http.StatusForbidden, "AuthorizationPermissionMismatch", "The SAS does not permit this operation.")
 	errHTTPSOnly        = refuse(http.StatusBadRequest, "AccountRequiresHttps", "Without TLS only a SAS is accepted.")
-	errKeysOff          = refuse(http.StatusForbidden, "KeyBasedAuthenticationNotPermitted", "The account does not accept its key, nor a SAS made with it.")
 )
 
 // authorize decides who sent the request and whether the operation is permitted. It fills c.grant.
@@ -43,9 +43,7 @@ func (s *Service) authorize(c *call, op operation) error {
 	scheme, _, _ := strings.Cut(authorization, " ")
 	switch {
 	case c.q.Has("sig"):
-		g, err := s.checkSAS(c.sasRequest(op, a.accountRecord))
-		c.grant = g
-		return err
+		return s.checkSAS(c, op, a.Account)
 	case authorization == "":
 		c.challenge()
 		return errNoAuthentication
@@ -55,11 +53,30 @@ func (s *Service) authorize(c *call, op operation) error {
 		return s.checkBearer(c)
 	case strings.EqualFold(scheme, "SharedKey"):
 		if !a.SharedKey {
-			return errKeysOff
+			return access.ErrKeysOff
 		}
-		return checkSharedKey(c, a.Key)
+		return access.CheckSharedKey(c.r, c.account, a.Key)
 	}
 	return refuse(http.StatusBadRequest, "InvalidAuthenticationInfo", "The authentication scheme is not known.")
+}
+
+// checkSAS verifies the SAS in the query. Deleting a version takes another permission than deleting the blob.
+func (s *Service) checkSAS(c *call, op operation, account access.Account) error {
+	if !s.knownVersion(c.q.Get("sv")) {
+		return refusal.InvalidQuery("sv")
+	}
+	c.grant = grant{sas: true, permissions: c.q.Get("sp")}
+	needs := op.needs
+	switch {
+	case op.method == http.MethodDelete && op.comp == "" && c.q.Has("versionid"):
+		needs = "x"
+	case op.method == http.MethodDelete && op.comp == "":
+		needs = "d"
+	}
+	return access.CheckSAS(access.Request{
+		AccountName: c.account, Container: c.container, Blob: c.blob, Level: op.level, Needs: needs,
+		Account: account, Query: c.q, HTTP: c.r, Now: c.now,
+	})
 }
 
 // challenge tells clients which audience a token needs.
@@ -69,7 +86,7 @@ func (c *call) challenge() {
 
 func (s *Service) checkBearer(c *call) error {
 	if s.cfg.Verify == nil {
-		return errAuthentication
+		return access.ErrAuthentication
 	}
 	if err := s.cfg.Verify(c.r, "https://storage.azure.com/", "https://storage.azure.com"); err != nil {
 		c.challenge()

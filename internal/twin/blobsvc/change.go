@@ -4,6 +4,8 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+
+	"github.com/holdfast-backup/holdfast/internal/twin/blobsvc/lease"
 )
 
 // setMetadata is Set Blob Metadata. Where versions are kept it makes a new one with the same content.
@@ -18,7 +20,7 @@ func (s *Service) setMetadata(c *call) error {
 		if !cont.VersionImmutability {
 			return nil
 		}
-		file, err := s.content.link(v.File)
+		file, err := s.content.Link(v.File)
 		if err != nil {
 			return err
 		}
@@ -59,7 +61,7 @@ func (s *Service) changeCurrent(c *call, change func(cont *container, next *blob
 	if err := cond.forWrite(b.current()); err != nil {
 		return err
 	}
-	if err := b.Lease.forWrite(c.r.Header.Get("x-ms-lease-id"), "Blob", c.now); err != nil {
+	if err := b.Lease.ForWrite(c.r.Header.Get("x-ms-lease-id"), "Blob", c.now); err != nil {
 		return err
 	}
 	next, v := b.clone(), *b.current()
@@ -69,7 +71,7 @@ func (s *Service) changeCurrent(c *call, change func(cont *container, next *blob
 	if !slices.Contains(next.Versions, &v) {
 		next.replace(b.current(), &v)
 	}
-	next.Lease = next.Lease.afterWrite(c.now)
+	next.Lease = next.Lease.AfterWrite(c.now)
 	if err := s.saveBlob(c.target, b, next); err != nil {
 		return err
 	}
@@ -116,12 +118,12 @@ func (c *call) withoutCurrent(cont *container, b *blobRecord) (*blobRecord, erro
 	if err != nil {
 		return nil, err
 	}
-	err = errors.Join(cond.forWrite(v), b.Lease.forWrite(c.r.Header.Get("x-ms-lease-id"), "Blob", c.now))
+	err = errors.Join(cond.forWrite(v), b.Lease.ForWrite(c.r.Header.Get("x-ms-lease-id"), "Blob", c.now))
 	if err != nil {
 		return nil, err
 	}
 	next := b.clone()
-	next.Current, next.Blocks, next.Lease = false, nil, lease{}
+	next.Current, next.Blocks, next.Lease = false, nil, lease.Lease{}
 	if !cont.VersionImmutability {
 		next.Versions = nil
 	}

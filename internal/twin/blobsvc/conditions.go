@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/holdfast-backup/holdfast/internal/twin/blobsvc/refusal"
 )
 
 var (
@@ -30,7 +32,7 @@ func conditionsFrom(header http.Header, prefix string) (conditions, error) {
 		}
 		t, err := http.ParseTime(text)
 		if err != nil {
-			return cond, invalidHeader(name)
+			return cond, refusal.InvalidHeader(name)
 		}
 		*into = t
 	}

@@ -57,7 +57,7 @@ func (s *Service) deleteContainer(c *call) error {
 		return err
 	}
 	for _, file := range files {
-		s.content.remove(file)
+		s.content.Remove(file)
 	}
 	c.w.WriteHeader(http.StatusAccepted)
 	return nil
@@ -71,12 +71,12 @@ func (s *Service) containerProperties(c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := cont.Lease.forRead(c.r.Header.Get("x-ms-lease-id"), "Container", c.now); err != nil {
+	if err := cont.Lease.ForRead(c.r.Header.Get("x-ms-lease-id"), "Container", c.now); err != nil {
 		return err
 	}
 	header := c.w.Header()
 	c.answerTag(cont.etag(), stampTime(cont.Stamp))
-	cont.Lease.show(header, c.now)
+	cont.Lease.Show(header, c.now)
 	showMetadata(header, cont.Metadata)
 	header.Set("x-ms-has-immutability-policy", "false")
 	header.Set("x-ms-has-legal-hold", "false")
@@ -97,7 +97,7 @@ func (s *Service) setContainerMetadata(c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := cont.Lease.forRead(c.r.Header.Get("x-ms-lease-id"), "Container", c.now); err != nil {
+	if err := cont.Lease.ForRead(c.r.Header.Get("x-ms-lease-id"), "Container", c.now); err != nil {
 		return err
 	}
 	if err := c.containerConditions(cont); err != nil {
@@ -119,7 +119,7 @@ func (s *Service) changeableContainer(c *call) (*container, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := cont.Lease.forWrite(c.r.Header.Get("x-ms-lease-id"), "Container", c.now); err != nil {
+	if err := cont.Lease.ForWrite(c.r.Header.Get("x-ms-lease-id"), "Container", c.now); err != nil {
 		return nil, err
 	}
 	return cont, c.containerConditions(cont)
@@ -179,7 +179,7 @@ func (s *Service) listContainers(c *call) error {
 			break
 		}
 		shown := http.Header{}
-		cont.Lease.show(shown, c.now)
+		cont.Lease.Show(shown, c.now)
 		it := item{Name: name, Properties: properties{
 			LastModified: httpTime(stampTime(cont.Stamp)), Etag: cont.etag(), LeaseStatus: shown.Get("x-ms-lease-status"),
 			LeaseState: shown.Get("x-ms-lease-state"), LeaseDuration: shown.Get("x-ms-lease-duration"), Immutable: cont.VersionImmutability,

@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/holdfast-backup/holdfast/internal/twin/blobsvc/access"
+	"github.com/holdfast-backup/holdfast/internal/twin/blobsvc/refusal"
 )
 
 // copyState is what a blob says about the copy that made it; the zero value says nothing.
@@ -68,7 +71,7 @@ func (s *Service) copyBlob(c *call) error {
 	}
 	v.Copy.Source = shown
 	if err := s.create(c, v, nil); err != nil {
-		s.content.remove(v.File)
+		s.content.Remove(v.File)
 		return err
 	}
 	header := c.w.Header()
@@ -89,18 +92,18 @@ func (s *Service) copySource(c *call) (call, string, error) {
 	source := call{w: discardHeaders{http.Header{}}, now: c.now}
 	u, err := url.Parse(c.r.Header.Get("x-ms-copy-source"))
 	if err != nil {
-		return source, "", invalidHeader("x-ms-copy-source")
+		return source, "", refusal.InvalidHeader("x-ms-copy-source")
 	}
 	if base, err := url.Parse(s.cfg.BaseURL()); err != nil || u.Host != base.Host && u.Host != c.r.Host {
 		return source, "", refuse(http.StatusBadRequest, "CannotVerifyCopySource", "The twin copies from its own accounts alone.")
 	}
-	source.r = &http.Request{Method: http.MethodGet, URL: u, Header: sourceConditions(c.r.Header), TLS: c.r.TLS, RemoteAddr: c.r.RemoteAddr}
+	source.r = &http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: sourceConditions(c.r.Header), TLS: c.r.TLS, RemoteAddr: c.r.RemoteAddr}
 	source.q = u.Query()
 	if err := source.parsePath(); err != nil {
 		return source, "", err
 	}
 	if source.blob == "" {
-		return source, "", invalidHeader("x-ms-copy-source")
+		return source, "", refusal.InvalidHeader("x-ms-copy-source")
 	}
 	shown := *u
 	shown.RawQuery = ""
@@ -116,7 +119,7 @@ func (s *Service) copySource(c *call) (call, string, error) {
 	if a == nil {
 		return source, "", errCopySource
 	}
-	if _, err := s.checkSAS(source.sasRequest(operation{level: "blob", needs: "r"}, a.accountRecord)); err != nil {
+	if err := s.checkSAS(&source, operation{level: access.Blob, needs: "r"}, a.Account); err != nil {
 		return source, "", errCopySource
 	}
 	return source, shown.String(), nil
@@ -172,7 +175,7 @@ func (s *Service) copyOf(c *call, source call, sync bool) (*version, error) {
 	if v.Metadata == nil {
 		v.Metadata = map[string]string{}
 	}
-	v.File, err = s.content.link(old.File)
+	v.File, err = s.content.Link(old.File)
 	return v, err
 }
 

@@ -1,12 +1,12 @@
 package blobsvc
 
 import (
-	"encoding/base64"
 	"encoding/xml"
 	"io"
 	"net/http"
-	"strings"
 	"time"
+
+	"github.com/holdfast-backup/holdfast/internal/twin/blobsvc/access"
 )
 
 const (
@@ -30,8 +30,8 @@ func (s *Service) userDelegationKey(c *call) error {
 	if asked.Start == "" {
 		asked.Start = c.now.UTC().Format("2006-01-02T15:04:05Z")
 	}
-	start, startErr := parseSASTime(asked.Start)
-	end, endErr := parseSASTime(asked.Expiry)
+	start, startErr := access.ParseTime(asked.Start)
+	end, endErr := access.ParseTime(asked.Expiry)
 	if startErr != nil || endErr != nil || !end.After(start) || !end.After(c.now) || end.Sub(c.now) > delegationKeyLifetime || start.Sub(c.now) > delegationKeyLifetime {
 		return refuse(http.StatusBadRequest, "InvalidXmlNodeValue", "Start and expiry must lie in the next seven days.")
 	}
@@ -52,14 +52,9 @@ func (s *Service) userDelegationKey(c *call) error {
 	s.mu.RLock()
 	a := s.accounts[c.account]
 	s.mu.RUnlock()
-	d.Value = a.delegationKey(d.SignedOid, d.SignedTid, d.SignedStart, d.SignedExpiry, d.SignedService, d.SignedVersion, d.SignedDelegatedUserTid)
+	d.Value = a.DelegationKey(d.SignedOid, d.SignedTid, d.SignedStart, d.SignedExpiry, d.SignedService, d.SignedVersion, d.SignedDelegatedUserTid)
 	writeXML(c.w, http.StatusOK, d)
 	return nil
-}
-
-// delegationKey derives the key from everything that a SAS says about it, so that none needs to be kept.
-func (a accountRecord) delegationKey(fields ...string) string {
-	return base64.StdEncoding.EncodeToString(sign(a.DelegationSecret, strings.Join(fields, "\n")))
 }
 
 func decodeXML(body io.Reader, into any) error {

@@ -4,18 +4,12 @@ import (
 	"encoding/xml"
 	"errors"
 	"net/http"
+
+	"github.com/holdfast-backup/holdfast/internal/twin/blobsvc/refusal"
 )
 
-// apiError is an answer that refuses: the status, and the code that clients look at.
-type apiError struct {
-	status  int
-	code    string
-	message string
-}
-
-func (e *apiError) Error() string { return e.code + ": " + e.message }
-
-func refuse(status int, code, message string) error { return &apiError{status, code, message} }
+// refuse returns an answer that refuses.
+func refuse(status int, code, message string) error { return refusal.New(status, code, message) }
 
 // The refusals that several operations share.
 var (
@@ -26,38 +20,26 @@ var (
 	errNotImplemented    = refuse(http.StatusNotImplemented, "NotImplemented", "The twin's blob service does not carry out this operation.")
 )
 
-func invalidHeader(name string) error {
-	return refuse(http.StatusBadRequest, "InvalidHeaderValue", "The value of header "+name+" is not usable.")
-}
-
-func missingHeader(name string) error {
-	return refuse(http.StatusBadRequest, "MissingRequiredHeader", "Header "+name+" is required.")
-}
-
 func unsupportedHeader(name string) error {
 	return refuse(http.StatusBadRequest, "UnsupportedHeader", "The twin's blob service does not carry out what header "+name+" asks for.")
 }
 
-func invalidQuery(name string) error {
-	return refuse(http.StatusBadRequest, "InvalidQueryParameterValue", "The value of query parameter "+name+" is not usable.")
-}
-
-// writeError answers with err. An error that is no apiError is a failure of ours: 500, which clients may retry.
+// writeError answers with err. An error that is no refusal is a failure of ours: 500, which clients may retry.
 func writeError(w http.ResponseWriter, r *http.Request, err error) {
-	var refusal *apiError
-	if !errors.As(err, &refusal) {
-		refusal = &apiError{http.StatusInternalServerError, "InternalError", err.Error()}
+	var no *refusal.Error
+	if !errors.As(err, &no) {
+		no = &refusal.Error{Status: http.StatusInternalServerError, Code: "InternalError", Message: err.Error()}
 	}
-	w.Header().Set("x-ms-error-code", refusal.code)
-	if r.Method == http.MethodHead || refusal.status == http.StatusNotModified {
-		w.WriteHeader(refusal.status)
+	w.Header().Set("x-ms-error-code", no.Code)
+	if r.Method == http.MethodHead || no.Status == http.StatusNotModified {
+		w.WriteHeader(no.Status)
 		return
 	}
-	writeXML(w, refusal.status, struct {
+	writeXML(w, no.Status, struct {
 		XMLName xml.Name `xml:"Error"`
 		Code    string
 		Message string
-	}{Code: refusal.code, Message: refusal.message})
+	}{Code: no.Code, Message: no.Message})
 }
 
 // writeXML answers with a document. best effort: when the client is gone there is nobody to tell.

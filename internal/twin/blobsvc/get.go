@@ -11,6 +11,9 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"github.com/holdfast-backup/holdfast/internal/twin/blobsvc/disk"
+	"github.com/holdfast-backup/holdfast/internal/twin/blobsvc/refusal"
 )
 
 // rangeChecksumBytesMax is the largest range for which the platform computes a checksum.
@@ -60,7 +63,7 @@ func (s *Service) openVersion(c *call) (*version, *os.File, error) {
 	if v.Tier.at(c.now).archived() {
 		return nil, nil, errArchived
 	}
-	file, err := s.content.open(v.File)
+	file, err := s.content.Open(v.File)
 	return v, file, err
 }
 
@@ -89,7 +92,7 @@ func (s *Service) describe(c *call) (*version, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := b.Lease.forRead(c.r.Header.Get("x-ms-lease-id"), "Blob", c.now); err != nil {
+	if err := b.Lease.ForRead(c.r.Header.Get("x-ms-lease-id"), "Blob", c.now); err != nil {
 		return nil, err
 	}
 	cond, err := c.conditions()
@@ -120,7 +123,7 @@ func (s *Service) describe(c *call) (*version, error) {
 		}
 	}
 	if isCurrent {
-		b.Lease.show(header, c.now)
+		b.Lease.Show(header, c.now)
 	}
 	showMetadata(header, v.Metadata)
 	v.Tier.at(c.now).show(header)
@@ -151,7 +154,7 @@ func (c *call) byteRange(size int64) (from, to int64, err error) {
 		to = min(to+1, size)
 	}
 	if !found || !strings.HasPrefix(text, "bytes=") || firstErr != nil || lastErr != nil || from < 0 || last != "" && to <= from && from < size {
-		return 0, 0, invalidHeader("Range")
+		return 0, 0, refusal.InvalidHeader("Range")
 	}
 	if from >= size {
 		c.w.Header().Set("Content-Range", "bytes */"+formatInt(size))
@@ -170,12 +173,12 @@ func (c *call) rangeChecksum(section *io.SectionReader) error {
 	if section.Size() > rangeChecksumBytesMax || wantMD5 && wantCRC {
 		return refuse(http.StatusBadRequest, "InvalidHeaderValue", "A checksum of one sort is given for ranges of up to 4 MiB.")
 	}
-	md5Hash, crcHash := md5.New(), crc64.New(crc64.MakeTable(crcPolynomial)) //nolint:gosec // see the import
+	md5Hash, crcHash := md5.New(), crc64.New(crc64.MakeTable(disk.CRCPolynomial)) //nolint:gosec // see the import
 	_, err := io.Copy(io.MultiWriter(md5Hash, crcHash), section)
 	if wantMD5 {
 		c.w.Header().Set("Content-MD5", base64.StdEncoding.EncodeToString(md5Hash.Sum(nil)))
 	} else {
-		c.w.Header().Set("x-ms-content-crc64", base64.StdEncoding.EncodeToString(littleEndian(crcHash.Sum64())))
+		c.w.Header().Set("x-ms-content-crc64", base64.StdEncoding.EncodeToString(disk.LittleEndian(crcHash.Sum64())))
 	}
 	_, seekErr := section.Seek(0, io.SeekStart)
 	return errors.Join(err, seekErr)

@@ -4,6 +4,9 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/holdfast-backup/holdfast/internal/twin/blobsvc/access"
+	"github.com/holdfast-backup/holdfast/internal/twin/blobsvc/refusal"
 )
 
 // policyDaysMax is the longest retention that the platform takes.
@@ -59,7 +62,7 @@ func (c *call) holdAsked() (bool, error) {
 	case strings.EqualFold(text, "true"):
 		return true, nil
 	}
-	return false, invalidHeader("x-ms-legal-hold")
+	return false, refusal.InvalidHeader("x-ms-legal-hold")
 }
 
 // mayProtect: the code for a container without support is our choice; the reference names none.
@@ -68,7 +71,7 @@ func (c *call) mayProtect(cont *container) error {
 		return refuse(http.StatusBadRequest, "UnsupportedHeader", "The container does not have version-level immutability.")
 	}
 	if !c.grant.may("i") {
-		return errPermission
+		return access.ErrPermission
 	}
 	return nil
 }
@@ -76,7 +79,7 @@ func (c *call) mayProtect(cont *container) error {
 func (c *call) policyAsked() (policy, error) {
 	until, err := http.ParseTime(c.r.Header.Get("x-ms-immutability-policy-until-date"))
 	if err != nil || !until.After(c.now) || until.After(c.now.AddDate(0, 0, policyDaysMax)) {
-		return policy{}, invalidHeader("x-ms-immutability-policy-until-date")
+		return policy{}, refusal.InvalidHeader("x-ms-immutability-policy-until-date")
 	}
 	switch mode := c.r.Header.Get("x-ms-immutability-policy-mode"); {
 	case mode == "", strings.EqualFold(mode, "Unlocked"):
@@ -84,7 +87,7 @@ func (c *call) policyAsked() (policy, error) {
 	case strings.EqualFold(mode, "Locked"):
 		return policy{Until: until, Locked: true}, nil
 	}
-	return policy{}, invalidHeader("x-ms-immutability-policy-mode")
+	return policy{}, refusal.InvalidHeader("x-ms-immutability-policy-mode")
 }
 
 // setPolicy is Set Blob Immutability Policy. A locked policy only grows.
@@ -118,7 +121,7 @@ func (s *Service) deletePolicy(c *call) error {
 // setLegalHold is Set Blob Legal Hold.
 func (s *Service) setLegalHold(c *call) error {
 	if c.r.Header.Get("x-ms-legal-hold") == "" {
-		return missingHeader("x-ms-legal-hold")
+		return refusal.MissingHeader("x-ms-legal-hold")
 	}
 	hold, err := c.holdAsked()
 	if err != nil {

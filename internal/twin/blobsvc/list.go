@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/holdfast-backup/holdfast/internal/twin/blobsvc/refusal"
 	"github.com/holdfast-backup/holdfast/internal/twin/fault"
 )
 
@@ -143,7 +144,7 @@ func (c *call) listing() (listing, error) {
 		case "copy":
 			l.copies = true
 		default:
-			return l, invalidQuery("include")
+			return l, refusal.InvalidQuery("include")
 		}
 	}
 	if l.versions && l.delimiter != "" {
@@ -256,7 +257,7 @@ func (l listing) item(name string, b *blobRecord, v *version) blobItem {
 	}
 	if isCurrent {
 		shown := http.Header{}
-		b.Lease.show(shown, l.now)
+		b.Lease.Show(shown, l.now)
 		p.LeaseStatus, p.LeaseState, p.LeaseDuration = shown.Get("x-ms-lease-status"), shown.Get("x-ms-lease-state"), shown.Get("x-ms-lease-duration")
 	}
 	if l.metadata {
@@ -284,7 +285,7 @@ func parseMarker(marker string) (name, version string, err error) {
 	raw, err := base64.RawURLEncoding.DecodeString(marker)
 	name, version, found := strings.Cut(string(raw), "\x00")
 	if err != nil || !found {
-		return "", "", invalidQuery("marker")
+		return "", "", refusal.InvalidQuery("marker")
 	}
 	return name, version, nil
 }

@@ -9,6 +9,9 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/holdfast-backup/holdfast/internal/twin/blobsvc/disk"
+	"github.com/holdfast-backup/holdfast/internal/twin/blobsvc/refusal"
 )
 
 // The platform's limits (REST reference, "Scalability targets for Blob storage").
@@ -28,7 +31,7 @@ func (s *Service) putBlob(c *call) error {
 		return s.copyBlob(c)
 	}
 	if kind := c.r.Header.Get("x-ms-blob-type"); kind == "" {
-		return missingHeader("x-ms-blob-type")
+		return refusal.MissingHeader("x-ms-blob-type")
 	} else if kind != "BlockBlob" {
 		return errNotImplemented
 	}
@@ -36,55 +39,55 @@ func (s *Service) putBlob(c *call) error {
 	if err != nil {
 		return err
 	}
-	v := &version{Size: content.size, File: content.file, MD5: content.md5, Headers: c.contentHeaders(true)}
+	v := &version{Size: content.Size, File: content.File, MD5: content.MD5, Headers: c.contentHeaders(true)}
 	if err := s.create(c, v, nil); err != nil {
-		s.content.remove(content.file)
+		s.content.Remove(content.File)
 		return err
 	}
 	header := c.w.Header()
-	header.Set("Content-MD5", base64.StdEncoding.EncodeToString(content.md5))
-	if content.crc != nil {
-		header.Set("x-ms-content-crc64", base64.StdEncoding.EncodeToString(content.crc))
+	header.Set("Content-MD5", base64.StdEncoding.EncodeToString(content.MD5))
+	if content.CRC != nil {
+		header.Set("x-ms-content-crc64", base64.StdEncoding.EncodeToString(content.CRC))
 	}
 	c.w.WriteHeader(http.StatusCreated)
 	return nil
 }
 
 // receive stores the request's body and compares it with the checksums that came with it. What fails leaves no file.
-func (s *Service) receive(c *call, bytesMax int64) (stored, error) {
+func (s *Service) receive(c *call, bytesMax int64) (disk.Stored, error) {
 	if c.r.ContentLength < 0 {
-		return stored{}, refuse(http.StatusLengthRequired, "MissingContentLengthHeader", "Content-Length is required.")
+		return disk.Stored{}, refuse(http.StatusLengthRequired, "MissingContentLengthHeader", "Content-Length is required.")
 	}
 	if c.r.ContentLength > bytesMax {
-		return stored{}, refuse(http.StatusRequestEntityTooLarge, "RequestBodyTooLarge", "The body is larger than the operation allows.")
+		return disk.Stored{}, refuse(http.StatusRequestEntityTooLarge, "RequestBodyTooLarge", "The body is larger than the operation allows.")
 	}
 	wantMD5, err := c.checksum("Content-MD5", "InvalidMd5", checksumMD5Bytes)
 	if err != nil {
-		return stored{}, err
+		return disk.Stored{}, err
 	}
 	blobMD5, err := c.checksum("x-ms-blob-content-md5", "InvalidMd5", checksumMD5Bytes)
 	if err != nil {
-		return stored{}, err
+		return disk.Stored{}, err
 	}
 	wantCRC, err := c.checksum("x-ms-content-crc64", "InvalidHeaderValue", checksumCRCBytes)
 	if err != nil {
-		return stored{}, err
+		return disk.Stored{}, err
 	}
-	content, err := s.content.create(c.r.Body, wantCRC != nil)
+	content, err := s.content.Create(c.r.Body, wantCRC != nil)
 	if err != nil {
-		return stored{}, err
+		return disk.Stored{}, err
 	}
 	switch {
-	case content.size != c.r.ContentLength:
+	case content.Size != c.r.ContentLength:
 		err = refuse(http.StatusBadRequest, "InvalidInput", "The body ended early.")
-	case wantMD5 != nil && !bytes.Equal(wantMD5, content.md5), blobMD5 != nil && !bytes.Equal(blobMD5, content.md5):
+	case wantMD5 != nil && !bytes.Equal(wantMD5, content.MD5), blobMD5 != nil && !bytes.Equal(blobMD5, content.MD5):
 		err = refuse(http.StatusBadRequest, "Md5Mismatch", "The MD5 of the body is not the one in the header.")
-	case wantCRC != nil && !bytes.Equal(wantCRC, content.crc):
+	case wantCRC != nil && !bytes.Equal(wantCRC, content.CRC):
 		err = refuse(http.StatusBadRequest, "Crc64Mismatch", "The CRC64 of the body is not the one in the header.")
 	}
 	if err != nil {
-		s.content.remove(content.file)
-		return stored{}, err
+		s.content.Remove(content.File)
+		return disk.Stored{}, err
 	}
 	return content, nil
 }
@@ -136,7 +139,7 @@ func (s *Service) create(c *call, v *version, complete func(old *blobRecord) err
 	v.Changed, v.Created = v.Stamp, v.Stamp
 	next := old.clone()
 	next.push(v, cont.VersionImmutability)
-	next.Blocks, next.Lease = nil, next.Lease.afterWrite(c.now)
+	next.Blocks, next.Lease = nil, next.Lease.AfterWrite(c.now)
 	if err := s.saveBlob(c.target, old, next); err != nil {
 		return err
 	}
@@ -160,7 +163,7 @@ func (c *call) mayCreate(old *blobRecord) error {
 	if c.grant.createOnly() {
 		return refuse(http.StatusForbidden, "UnauthorizedBlobOverwrite", "The SAS permits to create blobs, not to overwrite them.")
 	}
-	return old.Lease.forWrite(c.r.Header.Get("x-ms-lease-id"), "Blob", c.now)
+	return old.Lease.ForWrite(c.r.Header.Get("x-ms-lease-id"), "Blob", c.now)
 }
 
 // answerWrite sets the headers that every change of a blob answers with.
@@ -186,14 +189,14 @@ func (s *Service) putBlock(c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := s.addBlock(c, block{ID: id, Size: content.size, File: content.file}); err != nil {
-		s.content.remove(content.file)
+	if err := s.addBlock(c, block{ID: id, Size: content.Size, File: content.File}); err != nil {
+		s.content.Remove(content.File)
 		return err
 	}
 	header := c.w.Header()
-	header.Set("Content-MD5", base64.StdEncoding.EncodeToString(content.md5))
-	if content.crc != nil {
-		header.Set("x-ms-content-crc64", base64.StdEncoding.EncodeToString(content.crc))
+	header.Set("Content-MD5", base64.StdEncoding.EncodeToString(content.MD5))
+	if content.CRC != nil {
+		header.Set("x-ms-content-crc64", base64.StdEncoding.EncodeToString(content.CRC))
 	}
 	header.Set("x-ms-request-server-encrypted", "true")
 	c.w.WriteHeader(http.StatusCreated)
@@ -211,7 +214,7 @@ func (s *Service) addBlock(c *call, added block) error {
 	if old != nil {
 		present = old.Blocks
 		if old.current() != nil {
-			if err := old.Lease.forWrite(c.r.Header.Get("x-ms-lease-id"), "Blob", c.now); err != nil {
+			if err := old.Lease.ForWrite(c.r.Header.Get("x-ms-lease-id"), "Blob", c.now); err != nil {
 				return err
 			}
 		}
@@ -232,7 +235,7 @@ func (s *Service) addBlock(c *call, added block) error {
 		return err
 	}
 	if replaced != "" {
-		s.content.remove(replaced)
+		s.content.Remove(replaced)
 	}
 	return nil
 }
@@ -272,7 +275,7 @@ func (s *Service) putBlockList(c *call) error {
 	})
 	if err != nil {
 		if v.File != "" {
-			s.content.remove(v.File)
+			s.content.Remove(v.File)
 		}
 		return err
 	}
@@ -286,8 +289,8 @@ func (s *Service) body(c *call) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer s.content.remove(content.file)
-	f, err := s.content.open(content.file)
+	defer s.content.Remove(content.File)
+	f, err := s.content.Open(content.File)
 	if err != nil {
 		return nil, err
 	}
@@ -334,12 +337,12 @@ func (s *Service) assemble(v *version, pieces []piece) error {
 		_ = writer.CloseWithError(err) // documented to return nil
 		done <- err
 	}()
-	content, err := s.content.create(reader, false)
+	content, err := s.content.Create(reader, false)
 	_ = reader.CloseWithError(err) // documented to return nil; ends the copying when create failed
 	if err := errors.Join(err, <-done); err != nil {
 		return err
 	}
-	v.File, v.Size = content.file, content.size
+	v.File, v.Size = content.File, content.Size
 	for _, p := range pieces {
 		v.Blocks = append(v.Blocks, block{ID: p.ID, Size: p.Size})
 	}
@@ -348,7 +351,7 @@ func (s *Service) assemble(v *version, pieces []piece) error {
 
 func (s *Service) copyPieces(w io.Writer, pieces []piece) error {
 	for _, p := range pieces {
-		f, err := s.content.open(p.File)
+		f, err := s.content.Open(p.File)
 		if err != nil {
 			return err
 		}

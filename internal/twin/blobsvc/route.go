@@ -10,6 +10,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/uuid"
+
+	"github.com/holdfast-backup/holdfast/internal/twin/blobsvc/refusal"
 )
 
 // blobNameRunesMax is the platform's longest blob name.
@@ -144,10 +146,10 @@ func (s *Service) checkVersion(c *call) error {
 		version = c.q.Get("sv")
 	}
 	if version == "" {
-		return missingHeader("x-ms-version")
+		return refusal.MissingHeader("x-ms-version")
 	}
 	if !s.knownVersion(version) {
-		return invalidHeader("x-ms-version")
+		return refusal.InvalidHeader("x-ms-version")
 	}
 	c.w.Header().Set("x-ms-version", version)
 	return nil

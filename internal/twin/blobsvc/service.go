@@ -22,6 +22,8 @@ import (
 
 	holdfast "github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/clock"
+	"github.com/holdfast-backup/holdfast/internal/twin/blobsvc/access"
+	"github.com/holdfast-backup/holdfast/internal/twin/blobsvc/disk"
 )
 
 // Defaults of Config.
@@ -48,11 +50,11 @@ type Config struct {
 // Service is the blob service of any number of storage accounts. Safe for concurrent use.
 type Service struct {
 	cfg     Config
-	content content
+	content disk.Content
 
 	mu       sync.RWMutex
 	accounts map[string]*account // guarded by mu; the records below are replaced, never changed
-	journal  *journal            // guarded by mu
+	journal  *disk.Journal       // guarded by mu
 	stamp    int64               // guarded by mu: the last version id given out, in 100 ns since 1970
 }
 
@@ -73,11 +75,11 @@ func Open(cfg Config) (*Service, error) {
 	if cfg.NewestVersion == "" {
 		cfg.NewestVersion = DefaultNewestVersion
 	}
-	s := &Service{cfg: cfg, content: content{filepath.Join(cfg.Dir, "content")}, accounts: map[string]*account{}}
-	if err := os.MkdirAll(s.content.dir, 0o700); err != nil {
+	s := &Service{cfg: cfg, content: disk.Content{Dir: filepath.Join(cfg.Dir, "content")}, accounts: map[string]*account{}}
+	if err := os.MkdirAll(s.content.Dir, 0o700); err != nil {
 		return nil, holdfast.Wrap(holdfast.KindInvalid, err, "the blob service cannot use the folder %s", cfg.Dir)
 	}
-	j, err := openJournal(filepath.Join(cfg.Dir, "journal"), s.replay)
+	j, err := disk.OpenJournal(filepath.Join(cfg.Dir, "journal"), s.replay)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +94,7 @@ func Open(cfg Config) (*Service, error) {
 func (s *Service) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.journal.close()
+	return s.journal.Close()
 }
 
 // Handler returns the service as an http.Handler. It wants the request's path as the client sent it: a ServeMux that
@@ -120,7 +122,7 @@ func (s *Service) CreateAccount(name, key string) error {
 	if _, err := base64.StdEncoding.DecodeString(key); err != nil {
 		return holdfast.Wrap(holdfast.KindInvalid, err, "the key of storage account %s is not base64", name)
 	}
-	return s.saveAccount(name, accountRecord{Key: key, DelegationSecret: randomKey(), SharedKey: true})
+	return s.saveAccount(name, access.Account{Key: key, DelegationSecret: randomKey(), SharedKey: true})
 }
 
 // AccountKey returns the account's key, KindNotFound when there is no such account.
@@ -142,7 +144,7 @@ func (s *Service) AllowSharedKey(name string, allowed bool) error {
 	if a == nil {
 		return holdfast.Errorf(holdfast.KindNotFound, "no storage account %s", name)
 	}
-	next := a.accountRecord
+	next := a.Account
 	next.SharedKey = allowed
 	return s.saveAccount(name, next)
 }

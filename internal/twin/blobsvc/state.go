@@ -3,22 +3,20 @@ package blobsvc
 import (
 	"encoding/json"
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 
 	"github.com/tidwall/btree"
+
+	"github.com/holdfast-backup/holdfast/internal/twin/blobsvc/access"
+	"github.com/holdfast-backup/holdfast/internal/twin/blobsvc/lease"
 )
 
 // account is a storage account with its containers. The record is replaced as a whole.
 type account struct {
-	accountRecord
+	access.Account
 	containers map[string]*container
-}
-
-type accountRecord struct {
-	Key              string `json:"key"`              // base64
-	DelegationSecret string `json:"delegationSecret"` // user delegation keys are derived from it
-	SharedKey        bool   `json:"sharedKey"`        // the key may be used
 }
 
 // container is a container with its blobs in byte order of names.
@@ -31,16 +29,16 @@ type containerRecord struct {
 	VersionImmutability bool              `json:"versionImmutability,omitempty"`
 	Stamp               int64             `json:"stamp"` // of the last change
 	Metadata            map[string]string `json:"metadata,omitempty"`
-	Lease               lease             `json:"lease,omitzero"`
+	Lease               lease.Lease       `json:"lease,omitzero"`
 }
 
 // blobRecord is everything about one blob name. Records and the versions in them are never changed once they are in the
 // state: a handler clones, changes the clone, and saves it.
 type blobRecord struct {
-	Versions []*version `json:"versions,omitempty"` // oldest first; a container without versions has at most one
-	Current  bool       `json:"current,omitempty"`  // the last version is the current one
-	Blocks   []block    `json:"blocks,omitempty"`   // uncommitted, in order of arrival
-	Lease    lease      `json:"lease,omitzero"`
+	Versions []*version  `json:"versions,omitempty"` // oldest first; a container without versions has at most one
+	Current  bool        `json:"current,omitempty"`  // the last version is the current one
+	Blocks   []block     `json:"blocks,omitempty"`   // uncommitted, in order of arrival
+	Lease    lease.Lease `json:"lease,omitzero"`
 }
 
 // version is one version of a blob's content and properties.
@@ -71,7 +69,7 @@ type entry struct {
 	Account         string           `json:"a"`
 	Container       string           `json:"c,omitempty"`
 	Blob            string           `json:"b,omitempty"`
-	AccountRecord   *accountRecord   `json:"account,omitempty"`
+	AccountRecord   *access.Account  `json:"account,omitempty"`
 	ContainerRecord *containerRecord `json:"container,omitempty"`
 	BlobRecord      *blobRecord      `json:"blob,omitempty"`
 	Block           *block           `json:"block,omitempty"` // one more uncommitted block of the blob, instead of its whole record
@@ -96,7 +94,7 @@ func (s *Service) apply(e entry) (replaced bool, err error) {
 			a = &account{containers: map[string]*container{}}
 			s.accounts[e.Account] = a
 		}
-		a.accountRecord = *e.AccountRecord
+		a.Account = *e.AccountRecord
 		return false, nil
 	}
 	if a == nil {
@@ -136,14 +134,14 @@ func (s *Service) apply(e entry) (replaced bool, err error) {
 
 // save makes an entry durable against the end of the process, then visible. s.mu is held for writing, as for all savers.
 func (s *Service) save(e entry) error {
-	if err := s.journal.append(e); err != nil {
+	if err := s.journal.Append(e); err != nil {
 		return err
 	}
 	_, err := s.apply(e)
 	return err
 }
 
-func (s *Service) saveAccount(name string, record accountRecord) error {
+func (s *Service) saveAccount(name string, record access.Account) error {
 	return s.save(entry{Account: name, AccountRecord: &record})
 }
 
@@ -165,7 +163,7 @@ func (s *Service) saveBlob(t target, old, next *blobRecord) error {
 	next.eachFile(func(file string) { kept[file] = true })
 	old.eachFile(func(file string) {
 		if !kept[file] {
-			s.content.remove(file)
+			s.content.Remove(file)
 		}
 	})
 	return nil
@@ -189,26 +187,29 @@ func (s *Service) tidy() error {
 			})
 		}
 	}
-	if err := s.content.retain(known); err != nil {
+	if err := s.content.Retain(known); err != nil {
 		return err
 	}
-	return s.journal.compact(s.entries())
+	return s.journal.Compact(s.entries())
 }
 
-// entries returns the state as the shortest journal that makes it.
-func (s *Service) entries() []entry {
-	var all []entry
-	for accountName, a := range s.accounts {
-		all = append(all, entry{Account: accountName, AccountRecord: &a.accountRecord})
-		for containerName, c := range a.containers {
-			all = append(all, entry{Account: accountName, Container: containerName, ContainerRecord: c.containerRecord})
-			c.blobs.Scan(func(name string, b *blobRecord) bool {
-				all = append(all, entry{Account: accountName, Container: containerName, Blob: name, BlobRecord: b})
-				return true
-			})
+// entries yields the state as the shortest journal that makes it.
+func (s *Service) entries() iter.Seq[any] {
+	return func(yield func(any) bool) {
+		for accountName, a := range s.accounts {
+			if !yield(entry{Account: accountName, AccountRecord: &a.Account}) {
+				return
+			}
+			for containerName, c := range a.containers {
+				if !yield(entry{Account: accountName, Container: containerName, ContainerRecord: c.containerRecord}) {
+					return
+				}
+				c.blobs.Scan(func(name string, b *blobRecord) bool {
+					return yield(entry{Account: accountName, Container: containerName, Blob: name, BlobRecord: b})
+				})
+			}
 		}
 	}
-	return all
 }
 
 // clone returns a copy whose fields and slices may be changed; the versions in it may not.

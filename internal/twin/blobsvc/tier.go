@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/holdfast-backup/holdfast/internal/twin/blobsvc/refusal"
 )
 
 // tier is where a version is kept. Moving out of the archive takes until Ready; at tells what holds at an instant.
@@ -62,7 +64,7 @@ func tierName(text string) (string, error) {
 			return name, nil
 		}
 	}
-	return "", invalidHeader("x-ms-access-tier")
+	return "", refusal.InvalidHeader("x-ms-access-tier")
 }
 
 // setTier is Set Blob Tier: 200 when it is done at once, 202 when the version has to come out of the archive first.
@@ -78,7 +80,7 @@ func (s *Service) setTier(c *call) error {
 		return err
 	}
 	if isCurrent {
-		if err := b.Lease.forRead(c.r.Header.Get("x-ms-lease-id"), "Blob", c.now); err != nil {
+		if err := b.Lease.ForRead(c.r.Header.Get("x-ms-lease-id"), "Blob", c.now); err != nil {
 			return err
 		}
 	}
@@ -127,5 +129,5 @@ func (s *Service) rehydration(c *call) (priority string, delay time.Duration, er
 	case strings.EqualFold(text, "High"):
 		return "High", s.cfg.RehydrateHigh, nil
 	}
-	return "", 0, invalidHeader("x-ms-rehydrate-priority")
+	return "", 0, refusal.InvalidHeader("x-ms-rehydrate-priority")
 }

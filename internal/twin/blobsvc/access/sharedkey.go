@@ -1,4 +1,4 @@
-package blobsvc
+package access
 
 import (
 	"crypto/hmac"
@@ -10,20 +10,20 @@ import (
 	"strings"
 )
 
-// checkSharedKey verifies "Authorization: SharedKey account:signature" (REST reference, "Authorize with Shared Key").
+// CheckSharedKey verifies "Authorization: SharedKey account:signature" (REST reference, "Authorize with Shared Key").
 // The date is not compared with the clock: clients sign with the machine's time, which the twin's need not follow.
-func checkSharedKey(c *call, key string) error {
-	_, credential, _ := strings.Cut(c.r.Header.Get("Authorization"), " ")
+func CheckSharedKey(r *http.Request, account, key string) error {
+	_, credential, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	name, signature, _ := strings.Cut(credential, ":")
-	if name != c.account {
-		return errAuthentication
+	if name != account {
+		return ErrAuthentication
 	}
 	for _, order := range []func(a, b string) int{strings.Compare, compareWithoutHyphens} {
-		if signatureFits(key, stringToSign(c.r, c.account, order), signature) {
+		if signatureFits(key, stringToSign(r, account, order), signature) {
 			return nil
 		}
 	}
-	return errAuthentication
+	return ErrAuthentication
 }
 
 // compareWithoutHyphens is the second order in which clients sort headers: by word, hyphens counting last (azblob

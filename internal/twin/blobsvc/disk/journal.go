@@ -1,4 +1,6 @@
-package blobsvc
+// Package disk keeps the state of the twin's blob service in a folder: a journal of records and files of content. Both
+// survive the end of the process once a call has returned; neither is synced, so a crash of the machine may lose them.
+package disk
 
 import (
 	"bufio"
@@ -6,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"iter"
 	"os"
 
 	holdfast "github.com/holdfast-backup/holdfast"
@@ -14,28 +17,30 @@ import (
 // compactAfter is how many superseded lines a journal may have before it is rewritten at the next start.
 const compactAfter = 10_000
 
-// journal is the state on disk: one JSON entry per line, the later one counts. A line is written by one write call, so
+// Journal is the state on disk: one JSON entry per line, the later one counts. A line is written by one write call, so
 // that the end of the process leaves it whole or without its newline; such a rest was never acknowledged and is cut off.
-type journal struct {
+type Journal struct {
 	path       string
 	file       *os.File
 	size       int64
 	superseded int
 }
 
-func openJournal(path string, replay func(line []byte) (bool, error)) (*journal, error) {
+// OpenJournal reads the journal at path, or begins one. replay is called for each line in order, and reports whether the line
+// supersedes an earlier one.
+func OpenJournal(path string, replay func(line []byte) (bool, error)) (*Journal, error) {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, holdfast.Wrap(holdfast.KindInvalid, err, "the blob service cannot open its journal")
 	}
-	j := &journal{path: path, file: file}
+	j := &Journal{path: path, file: file}
 	if err := j.read(replay); err != nil {
 		return nil, errors.Join(holdfast.Wrap(holdfast.KindCorrupt, err, "the blob service's journal %s cannot be read", path), file.Close())
 	}
 	return j, nil
 }
 
-func (j *journal) read(replay func(line []byte) (bool, error)) error {
+func (j *Journal) read(replay func(line []byte) (bool, error)) error {
 	reader := bufio.NewReaderSize(j.file, 1<<20)
 	for {
 		line, err := reader.ReadBytes('\n')
@@ -56,9 +61,9 @@ func (j *journal) read(replay func(line []byte) (bool, error)) error {
 	}
 }
 
-// append writes an entry. After an error nothing of it stays.
-func (j *journal) append(e entry) error {
-	line, err := json.Marshal(e)
+// Append writes an entry. After an error nothing of it stays.
+func (j *Journal) Append(entry any) error {
+	line, err := json.Marshal(entry)
 	if err != nil {
 		return err
 	}
@@ -70,8 +75,8 @@ func (j *journal) append(e entry) error {
 	return nil
 }
 
-// compact rewrites the journal as the given entries when it has become mostly history.
-func (j *journal) compact(entries []entry) error {
+// Compact rewrites the journal as the entries that state yields when it has become mostly history.
+func (j *Journal) Compact(state iter.Seq[any]) error {
 	if j.superseded < compactAfter {
 		return nil
 	}
@@ -79,9 +84,9 @@ func (j *journal) compact(entries []entry) error {
 	if err != nil {
 		return err
 	}
-	next := &journal{path: j.path, file: file}
-	for _, e := range entries {
-		if err := next.append(e); err != nil {
+	next := &Journal{path: j.path, file: file}
+	for e := range state {
+		if err := next.Append(e); err != nil {
 			return errors.Join(err, file.Close())
 		}
 	}
@@ -93,4 +98,5 @@ func (j *journal) compact(entries []entry) error {
 	return old.Close()
 }
 
-func (j *journal) close() error { return j.file.Close() }
+// Close ends the use of the journal.
+func (j *Journal) Close() error { return j.file.Close() }
