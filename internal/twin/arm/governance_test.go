@@ -159,6 +159,7 @@ func TestGroups_LifeOfAGroup(t *testing.T) {
 	if status != 202 || header.Get("Location") == "" {
 		t.Fatalf("DELETE: %d %v", status, header)
 	}
+	f.want(http.MethodDelete, shop+resources, "", 202, "")
 	f.want(http.MethodPut, securityGroups+"late"+networks, `{"location":"westeurope"}`, 409, "ResourceGroupBeingDeleted")
 	f.clock.Advance(time.Second)
 	f.want(http.MethodGet, shop+resources, "", 404, "ResourceGroupNotFound")

@@ -121,8 +121,9 @@ func deleteGroup(call *Call) (Answer, error) {
 	if group == nil {
 		return Answer{}, groupNotFound(call.Params["group"])
 	}
+	operation := &Operation{Kind: finishDeleteGroup, Resource: group.ID, Location: group.Body.Text("location"), Namespace: "Microsoft.Resources", Path: "operationresults"}
 	if Busy(group) {
-		return Answer{}, busyError(group)
+		return call.server.joinDeletion(call, group, operation)
 	}
 	if locks := locksBelow(call.View, group.Key()); len(locks) > 0 {
 		return Answer{}, scopeLocked(group.ID, "delete", locks)
@@ -131,7 +132,7 @@ func deleteGroup(call *Call) (Answer, error) {
 	marked.Hidden.Set("deleting", true)
 	marked.Body.Set("properties.provisioningState", "Deleting")
 	call.Tx.Put(marked)
-	return Answer{Operation: &Operation{Kind: finishDeleteGroup, Resource: group.ID, Location: group.Body.Text("location"), Namespace: "Microsoft.Resources", Path: "operationresults"}}, nil
+	return Answer{Operation: operation}, nil
 }
 
 // groupDeleted removes everything in a group, dependents before what they depend on; if one resource cannot go, all stay.

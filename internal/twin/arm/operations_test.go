@@ -45,6 +45,10 @@ func TestOperation_Protocol(t *testing.T) {
 		t.Fatalf("under deletion: %v", deleting)
 	}
 	f.want(http.MethodPut, securityGroups+"wall"+networks, `{"location":"westeurope"}`, 409, "OperationNotAllowed")
+	again, repeated, _ := f.do(http.MethodDelete, securityGroups+"wall"+networks, "")
+	if again != 202 || repeated.Get("Azure-AsyncOperation") != header.Get("Azure-AsyncOperation") {
+		t.Fatalf("a repeated DELETE: %d %v", again, repeated)
+	}
 	f.clock.Advance(time.Second)
 	if status, _, _ = f.do(http.MethodGet, header.Get("Location"), ""); status != 200 {
 		t.Fatalf("Location after a deletion: %d; JavaScript's client takes 200, 201 and 202 only", status)

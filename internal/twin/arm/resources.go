@@ -191,8 +191,13 @@ func (s *Server) deleteResource(call *Call, t target) (Answer, error) {
 		}
 		return Answer{Status: http.StatusNoContent}, nil
 	}
+	location := doc.Body.Text("location")
+	if location == "" {
+		location = call.View.Get(t.groupID()).Body.Text("location")
+	}
+	operation := &Operation{Kind: finishDelete, Resource: doc.ID, Location: location, Namespace: t.kind.namespace(), Path: t.kind.operationPath()}
 	if Busy(doc) {
-		return Answer{}, busyError(doc)
+		return s.joinDeletion(call, doc, operation)
 	}
 	if t.kind.Deletable != nil {
 		if err := t.kind.Deletable(call.View, doc); err != nil {
@@ -208,11 +213,16 @@ func (s *Server) deleteResource(call *Call, t target) (Answer, error) {
 	}
 	marked.Hidden.Set("deleting", true)
 	call.Tx.Put(marked)
-	location := doc.Body.Text("location")
-	if location == "" {
-		location = call.View.Get(t.groupID()).Body.Text("location")
+	return Answer{Operation: operation}, nil
+}
+
+// joinDeletion answers a DELETE that was repeated, perhaps because its answer was lost, with the operation that is under
+// way; any other operation refuses it.
+func (s *Server) joinDeletion(call *Call, doc *state.Document, operation *Operation) (Answer, error) {
+	if !doc.Hidden.Flag("deleting") {
+		return Answer{}, busyError(doc)
 	}
-	return Answer{Operation: &Operation{Kind: finishDelete, Resource: doc.ID, Location: location, Namespace: t.kind.namespace(), Path: t.kind.operationPath()}}, nil
+	return Answer{Status: http.StatusAccepted, Header: s.pollingHeaders(call, operation, doc.Hidden.Text("operation"), nil)}, nil
 }
 
 // deleted ends a deletion.
