@@ -38,6 +38,9 @@ type Progress struct {
 	NewBytes  int64 // of chunks that were not stored before
 }
 
+// DiskBytesMax is the greatest disk that can be written: far beyond what Azure has (64 TiB), and far from any overflow.
+const DiskBytesMax = 1 << 50
+
 // DefaultReaders is a good number of readers for a local source.
 func DefaultReaders() int { return 2 * runtime.GOMAXPROCS(0) }
 
@@ -53,23 +56,28 @@ type DiskOutput struct {
 // WriteDisk reads what the extents name, stores the chunks that are new and maps the disk. Chunks are read whole, so an
 // extent that covers a part of a chunk reads all of it. After an error the session can only be closed.
 func (s *Session) WriteDisk(ctx context.Context, in DiskInput) (DiskOutput, error) {
+	if in.SizeBytes <= 0 || in.SizeBytes > DiskBytesMax {
+		return DiskOutput{}, holdfast.Errorf(holdfast.KindInvalid, "a disk of %d bytes cannot be written: 1 to %d are possible", in.SizeBytes, int64(DiskBytesMax))
+	}
+	if in.Base != nil && !s.bases[in.Base.Root] {
+		return DiskOutput{}, holdfast.Errorf(holdfast.KindInternal, "disk %s is written against a disk that no parent of the session has", in.LUN)
+	}
+	endSession := context.AfterFunc(ctx, func() { s.fail(context.Cause(ctx)) }) // frees who waits for the session
+	defer endSession()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	stop := context.AfterFunc(s.ctx, func() { cancel(context.Cause(s.ctx)) })
-	defer stop()
+	endDisk := context.AfterFunc(s.ctx, func() { cancel(context.Cause(s.ctx)) })
+	defer endDisk()
 
 	m := &mapper{r: s.r, in: in, keep: s.keepNew, nodes: tree.Nodes{Source: s.r, Sink: s.nodes, Hasher: s.r.hasher}}
 	out, top, err := m.run(ctx)
 	if err != nil {
-		s.fail(err)
-		return DiskOutput{}, err
+		s.fail(err) // unless something else failed before, which then is the reason
+		return DiskOutput{}, context.Cause(s.ctx)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.tops == nil {
-		s.tops = map[holdfast.LUN]tree.Child{}
-	}
-	s.tops[in.LUN] = top
+	s.disks[in.LUN] = writtenDisk{top, out.Root, in.SizeBytes}
 	return out, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/bits"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/holdfast-backup/holdfast"
@@ -18,6 +19,7 @@ import (
 type packList struct {
 	repository keys.RepositoryID
 	session    holdfast.SessionID
+	point      holdfast.PointID // "" in an included list
 	packs      []string
 	includes   []include
 }
@@ -35,11 +37,17 @@ const (
 	inlinePacksMax = 32
 	// includesPerClass is how many included lists of one size class stand before they become one of the next.
 	includesPerClass = 8
+	// includedPacksMax is how many packs an included list may name: beyond it lists are not merged any more, so that none grows
+	// beyond what readers take (78 bytes a line, layout.ListBytesMax).
+	includedPacksMax = 1 << 19
 )
 
 func (l packList) encode() []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s\nrepository %s\nsession %s\n", listLabel, l.repository, l.session)
+	if l.point != "" {
+		fmt.Fprintf(&b, "point %s\n", l.point)
+	}
 	for _, i := range l.includes {
 		fmt.Fprintf(&b, "include %s %d\n", i.name, i.packs)
 	}
@@ -71,12 +79,11 @@ func parsePackList(data []byte) (packList, error) {
 			err = l.repository.UnmarshalText([]byte(rest))
 		case i == 2 && word == "session":
 			err = l.session.UnmarshalText([]byte(rest))
+		case i == 3 && word == "point" && rest != "":
+			l.point = holdfast.PointID(rest)
 		case i > 2 && word == "include":
 			var in include
-			_, err = fmt.Sscanf(rest, "%s %d", &in.name, &in.packs)
-			if kind, _ := layout.Parse(in.name); kind != layout.List {
-				return malformed(line)
-			}
+			in, err = parseInclude(rest)
 			l.includes = append(l.includes, in)
 		case i > 2 && word == "pack":
 			if kind, _ := layout.Parse(rest); kind != layout.DataPack && kind != layout.TreePack {
@@ -93,6 +100,15 @@ func parsePackList(data []byte) (packList, error) {
 	return l, nil
 }
 
+func parseInclude(text string) (include, error) {
+	name, count, _ := strings.Cut(text, " ")
+	packs, err := strconv.ParseUint(count, 10, 31)
+	if kind, _ := layout.Parse(name); err == nil && kind != layout.List {
+		err = fmt.Errorf("%q is not a list", name)
+	}
+	return include{name, int(packs)}, err
+}
+
 func readPackList(ctx context.Context, store blob.Reader, name string) (packList, error) {
 	data, err := readNamed(ctx, store, name, layout.ListBytesMax)
 	if err != nil {
@@ -101,10 +117,9 @@ func readPackList(ctx context.Context, store blob.Reader, name string) (packList
 	return parsePackList(data)
 }
 
-// writePackList stores the list of a new point: the parents' packs and its own. Lists stay short because packs move to
+// writePackList stores the list of a new point: the parents' packs added to its own. Lists stay short because packs move to
 // included lists, whose number grows with the logarithm of the number of packs.
-func (r *Repository) writePackList(ctx context.Context, session holdfast.SessionID, parents []string, packs []string) (string, error) {
-	list := packList{repository: r.id, session: session, packs: slices.Clone(packs)}
+func (r *Repository) writePackList(ctx context.Context, list packList, parents []string) (string, error) {
 	for _, parent := range parents {
 		l, err := readPackList(ctx, r.store, parent)
 		if err != nil {
@@ -117,13 +132,16 @@ func (r *Repository) writePackList(ctx context.Context, session holdfast.Session
 	slices.SortFunc(list.includes, func(a, b include) int { return strings.Compare(a.name, b.name) })
 	list.includes = slices.Compact(list.includes)
 	if len(list.packs) > inlinePacksMax {
-		in, err := r.writeIncluded(ctx, session, list.packs)
-		if err != nil {
-			return "", err
+		for packs := range slices.Chunk(list.packs, includedPacksMax) {
+			in, err := r.writeIncluded(ctx, list.session, packs)
+			if err != nil {
+				return "", err
+			}
+			list.includes = append(list.includes, in)
 		}
-		list.includes, list.packs = append(list.includes, in), nil
+		list.packs = nil
 	}
-	if err := r.mergeIncludes(ctx, session, &list); err != nil {
+	if err := r.mergeIncludes(ctx, list.session, &list); err != nil {
 		return "", err
 	}
 	return r.put(ctx, layout.List, list.encode())
@@ -139,6 +157,9 @@ func (r *Repository) mergeIncludes(ctx context.Context, session holdfast.Session
 	for {
 		classes := map[int][]include{}
 		for _, in := range list.includes {
+			if in.packs > includedPacksMax/includesPerClass {
+				continue // eight of them together might be too long
+			}
 			c := sizeClass(in.packs)
 			classes[c] = append(classes[c], in)
 		}
@@ -146,7 +167,7 @@ func (r *Repository) mergeIncludes(ctx context.Context, session holdfast.Session
 		if full < 0 {
 			return nil
 		}
-		merge := classes[sizeClass(list.includes[full].packs)]
+		merge := classes[sizeClass(list.includes[full].packs)][:includesPerClass]
 		var packs []string
 		for _, in := range merge {
 			l, err := readPackList(ctx, r.store, in.name)
@@ -184,6 +205,9 @@ func expandPackList(ctx context.Context, store blob.Reader, name string) (packs,
 		nested, err := readPackList(ctx, store, in.name)
 		if err != nil {
 			return packs, includes, err
+		}
+		if len(nested.includes) > 0 {
+			return packs, includes, holdfast.Errorf(holdfast.KindCorrupt, "%s is included in a list and includes others", in.name)
 		}
 		packs = append(packs, nested.packs...)
 	}

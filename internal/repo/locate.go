@@ -73,7 +73,8 @@ func (s *runSet) condemnedPacks(ctx context.Context, state oplog.State) (map[str
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	all := map[string]bool{}
-	for _, list := range state.Condemned {
+	maps.DeleteFunc(s.condemned, func(list string, _ map[string]bool) bool { return !slices.Contains(state.Lists(), list) })
+	for _, list := range state.Lists() {
 		names, ok := s.condemned[list]
 		if !ok {
 			data, err := readNamed(ctx, s.r.store, list, layout.ListBytesMax)
@@ -108,15 +109,16 @@ func (r *Repository) finder(ctx context.Context, state oplog.State) (*finder, er
 	return &finder{runs: runs, condemned: condemned}, nil
 }
 
-// places returns all places of an id that are not condemned. A damaged block of a run hides what it says.
-func (f *finder) places(ctx context.Context, id chunk.ID) ([]*chunk.Place, error) {
+// places returns all places of an id, condemned ones too: what can still be read is as good as any. A damaged block of a run
+// hides what it says.
+func places(ctx context.Context, runs []*index.Run, id chunk.ID) ([]*chunk.Place, error) {
 	var found []*chunk.Place
-	for _, run := range f.runs {
+	for _, run := range runs {
 		place, err := run.Lookup(ctx, id)
 		if err != nil && !isDamage(err) {
 			return nil, err
 		}
-		if place != nil && !f.condemned[place.Pack.Name()] {
+		if place != nil {
 			found = append(found, place)
 		}
 	}
@@ -154,12 +156,11 @@ func (r *Repository) fetch(ctx context.Context, id chunk.ID, hint *chunk.Place, 
 		}
 		first = err
 	}
-	state := r.oplog.State()
-	f, err := r.finder(ctx, state)
+	runs, err := r.runs.of(ctx, r.oplog.State())
 	if err != nil {
 		return err
 	}
-	places, err := f.places(ctx, id)
+	places, err := places(ctx, runs, id)
 	if err != nil {
 		return err
 	}

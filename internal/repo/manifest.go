@@ -23,18 +23,19 @@ type topPlace struct {
 	Stored int    `json:"stored,omitempty"`
 }
 
-// placeTops fills in where the top node of each disk lies. All nodes must be stored.
+// placeTops fills in where the top node of each disk lies, and makes sure that the point says of its disks what was written.
+// All nodes must be stored.
 func (s *Session) placeTops(point *holdfast.Point) error {
 	point.Disks = slices.Clone(point.Disks)
 	for i := range point.Disks {
 		disk := &point.Disks[i]
 		s.mu.Lock()
-		top, ok := s.tops[disk.LUN]
+		written, ok := s.disks[disk.LUN]
 		s.mu.Unlock()
-		if !ok {
-			return holdfast.Errorf(holdfast.KindInternal, "disk %s of the point was not written", disk.LUN)
+		if !ok || written.root != disk.Root || written.sizeBytes != disk.SizeBytes {
+			return holdfast.Errorf(holdfast.KindInternal, "disk %s of the point (root %s, %d bytes) was not written", disk.LUN, disk.Root, disk.SizeBytes)
 		}
-		encoded, err := json.Marshal(encodeTop(top))
+		encoded, err := json.Marshal(encodeTop(written.top))
 		if err != nil {
 			return err
 		}
@@ -93,28 +94,36 @@ func (r *Repository) writeManifest(ctx context.Context, session holdfast.Session
 
 // readManifest reads a manifest and checks that it is the one of that point. Damage is KindCorrupt.
 func (r *Repository) readManifest(ctx context.Context, state oplog.PointState) (holdfast.Point, error) {
-	data, err := readNamed(ctx, r.store, state.Manifest, layout.ObjectBytesMax)
+	point, err := r.decodeManifest(ctx, state.Manifest)
+	if err == nil && point.ID != state.ID {
+		err = holdfast.Errorf(holdfast.KindCorrupt, "%s is not the manifest of restore point %s", state.Manifest, state.ID)
+	}
+	return point, err
+}
+
+func (r *Repository) decodeManifest(ctx context.Context, name string) (holdfast.Point, error) {
+	data, err := readNamed(ctx, r.store, name, layout.ObjectBytesMax)
 	if err != nil {
 		return holdfast.Point{}, err
 	}
-	object, err := seal.ParseObject(state.Manifest, data, r.ring, r.codec)
+	object, err := seal.ParseObject(name, data, r.ring, r.codec)
 	if err != nil {
 		return holdfast.Point{}, err
+	}
+	if object.Header.Kind != seal.KindManifest {
+		return holdfast.Point{}, seal.Damaged(name, holdfast.Errorf(holdfast.KindCorrupt, "its header says that it is another object"))
 	}
 	var plain []byte
 	for _, f := range object.Frames {
 		piece, err := object.Opener.Open(nil, slices.Clone(data[f.Offset:f.Offset+int64(f.Stored)]), f.Offset, layout.FrameBytesMax)
 		if err != nil {
-			return holdfast.Point{}, seal.Damaged(state.Manifest, err)
+			return holdfast.Point{}, seal.Damaged(name, err)
 		}
 		plain = append(plain, piece...)
 	}
 	var point holdfast.Point
 	if err := json.Unmarshal(plain, &point); err != nil {
-		return holdfast.Point{}, seal.Damaged(state.Manifest, err)
-	}
-	if point.ID != state.ID || object.Header.Kind != seal.KindManifest {
-		return holdfast.Point{}, holdfast.Errorf(holdfast.KindCorrupt, "%s is not the manifest of restore point %s", state.Manifest, state.ID)
+		return holdfast.Point{}, seal.Damaged(name, err)
 	}
 	return point, nil
 }

@@ -28,6 +28,7 @@ type packer struct {
 	kind    seal.Kind
 	session holdfast.SessionID
 	stored  func(name string, entries []index.Entry) error // called once per stored pack, from any goroutine
+	failed  func(error)                                    // called when a pack cannot be stored, from any goroutine
 	buffers chan []byte
 	uploads *errgroup.Group
 	ctx     context.Context // ends when an upload fails or the session does
@@ -43,9 +44,9 @@ type openPack struct {
 	entries []index.Entry
 }
 
-func newPacker(ctx context.Context, r *Repository, kind seal.Kind, session holdfast.SessionID, stored func(string, []index.Entry) error) *packer {
-	p := &packer{r: r, kind: kind, session: session, stored: stored, buffers: make(chan []byte, packBuffers)}
-	p.uploads, p.ctx = errgroup.WithContext(ctx)
+func newPacker(s *Session, kind seal.Kind) *packer {
+	p := &packer{r: s.r, kind: kind, session: s.id, stored: s.packStored, failed: s.fail, buffers: make(chan []byte, packBuffers)}
+	p.uploads, p.ctx = errgroup.WithContext(s.ctx)
 	for range packBuffers {
 		p.buffers <- nil // made when first needed
 	}
@@ -95,6 +96,9 @@ func (p *packer) packFor(plaintext, items, count int) (*openPack, error) {
 	if p.current != nil {
 		return p.current, nil
 	}
+	if p.ctx.Err() != nil { // an upload failed: nothing is worth being read any more
+		return nil, context.Cause(p.ctx)
+	}
 	var buffer []byte
 	select {
 	case buffer = <-p.buffers:
@@ -120,17 +124,25 @@ func (p *packer) close() {
 		return
 	}
 	p.uploads.Go(func() error {
-		name, err := p.r.put(p.ctx, p.kind.ObjectKind(), pack.w.Finish(nil))
-		p.buffers <- pack.buffer // never blocks: there are as many places as buffers
+		err := p.upload(pack)
 		if err != nil {
-			return err
+			p.failed(err)
 		}
-		if err := p.stored(name, pack.entries); err != nil {
-			return err
-		}
-		pack.ref.Resolve(name)
-		return nil
+		return err
 	})
+}
+
+func (p *packer) upload(pack *openPack) error {
+	name, err := p.r.put(p.ctx, p.kind.ObjectKind(), pack.w.Finish(nil))
+	p.buffers <- pack.buffer // never blocks: there are as many places as buffers
+	if err != nil {
+		return err
+	}
+	if err := p.stored(name, pack.entries); err != nil {
+		return err
+	}
+	pack.ref.Resolve(name)
+	return nil
 }
 
 // rotate closes the current pack early, because somebody waits for its name.

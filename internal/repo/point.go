@@ -228,6 +228,9 @@ func (d *DiskReader) CopyTo(ctx context.Context, target Target, o CopyOptions) e
 	return g.Wait()
 }
 
+// heldChunksMax bounds a group of chunks: a disk may hold the same chunk over and over.
+const heldChunksMax = 256
+
 // byFrame groups the disk's chunks so that neighbours in one frame come together.
 func (d *DiskReader) byFrame(ctx context.Context, out chan<- []tree.Change) error {
 	var held []tree.Change
@@ -247,7 +250,7 @@ func (d *DiskReader) byFrame(ctx context.Context, out chan<- []tree.Change) erro
 		if err != nil {
 			return err
 		}
-		if len(held) > 0 && !sameFrame(held[0].Child.Place, c.Child.Place) {
+		if len(held) > 0 && (len(held) >= heldChunksMax || !sameFrame(held[0].Child.Place, c.Child.Place)) {
 			if err := flush(); err != nil {
 				return err
 			}

@@ -2,10 +2,13 @@ package repo
 
 import (
 	"context"
+	"errors"
+	"slices"
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/repo/chunk"
 	"github.com/holdfast-backup/holdfast/internal/repo/index"
+	"github.com/holdfast-backup/holdfast/internal/repo/keys"
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
 	"github.com/holdfast-backup/holdfast/internal/repo/seal"
@@ -21,55 +24,104 @@ type Rebuilt struct {
 }
 
 // RebuildIndex makes the index anew from the directories of the packs that visible points name; no listing is used. Readers and
-// writers may go on meanwhile. progress, optional, is called after each pack.
+// writers may go on meanwhile. progress, optional, is called after each pack. A collection that condemns what the new index names
+// makes it fail with KindConflict.
 func (r *Repository) RebuildIndex(ctx context.Context, progress func(done, total int)) (Rebuilt, error) {
-	state, err := r.oplog.Sync(ctx)
+	b := rebuild{r: r, session: holdfast.SessionID(keys.Random(16)), result: Rebuilt{Damaged: []string{}}}
+	_, err := r.oplog.Append(ctx, func(s oplog.State) (oplog.Entry, error) {
+		b.state = s
+		return oplog.Entry{Kind: oplog.Begin, Session: &b.session}, nil
+	})
 	if err != nil {
 		return Rebuilt{}, err
 	}
-	packs, err := r.neededByPoints(ctx, state)
-	if err != nil {
+	if err = b.run(ctx, progress); err != nil {
+		after := context.WithoutCancel(ctx)
+		if r.Abandon(after, b.session, err.Error()) == nil {
+			err = errors.Join(err, r.Settle(after, b.session)) // nothing lies outside the repository
+		}
 		return Rebuilt{}, err
 	}
-	result := Rebuilt{Packs: len(packs), Dropped: len(state.Runs), Damaged: []string{}}
-	var contents index.Contents
-	var added []string
-	flush := func() error {
-		if len(contents.Entries) == 0 {
-			return nil
-		}
-		run, err := r.writeRun(ctx, holdfast.SessionID{}, contents)
-		if err != nil {
-			return err
-		}
-		added, contents = append(added, run.Name()), index.Contents{}
-		result.Entries += run.Len()
-		return nil
+	return b.result, nil
+}
+
+// rebuild is one run of RebuildIndex. It is a session, so that no collection takes its runs for leftovers.
+type rebuild struct {
+	r         *Repository
+	session   holdfast.SessionID
+	state     oplog.State // before the session
+	condemned map[string]bool
+	contents  index.Contents
+	named     map[string]bool // packs in the new index
+	added     []string
+	result    Rebuilt
+}
+
+func (b *rebuild) run(ctx context.Context, progress func(done, total int)) (err error) {
+	if b.condemned, err = b.r.runs.condemnedPacks(ctx, b.state); err != nil {
+		return err
 	}
+	packs, err := b.r.neededByPoints(ctx, b.state)
+	if err != nil {
+		return err
+	}
+	packs = slices.DeleteFunc(packs, func(name string) bool { return b.condemned[name] })
+	b.named = map[string]bool{}
 	for i, name := range packs {
-		err := r.addDirectory(ctx, name, &contents)
-		if isDamage(err) {
-			result.Damaged = append(result.Damaged, name)
-		} else if err != nil {
-			return Rebuilt{}, err
-		}
-		if len(contents.Entries) >= index.EntriesMax-packItemsMax {
-			if err := flush(); err != nil {
-				return Rebuilt{}, err
-			}
+		if err := b.add(ctx, name); err != nil {
+			return err
 		}
 		if progress != nil {
 			progress(i+1, len(packs))
 		}
 	}
-	if err := flush(); err != nil {
-		return Rebuilt{}, err
+	if err := b.flush(ctx); err != nil {
+		return err
 	}
-	result.Runs = len(added)
-	_, err = r.oplog.Append(ctx, func(oplog.State) (oplog.Entry, error) {
-		return oplog.Entry{Kind: oplog.Index, Added: added, Dropped: state.Runs}, nil
+	b.result.Packs, b.result.Runs, b.result.Dropped = len(packs), len(b.added), len(b.state.Runs)
+	_, err = b.r.oplog.Append(ctx, func(s oplog.State) (oplog.Entry, error) {
+		condemned, err := b.r.runs.condemnedPacks(ctx, s)
+		if err != nil {
+			return oplog.Entry{}, err
+		}
+		for name := range condemned {
+			if b.named[name] {
+				return oplog.Entry{}, holdfast.Errorf(holdfast.KindConflict, "the collection has condemned %s meanwhile", name).WithHint("run again")
+			}
+		}
+		return oplog.Entry{Kind: oplog.Index, Session: &b.session, Added: b.added, Dropped: b.state.Runs}, nil
 	})
-	return result, err
+	return err
+}
+
+// add takes up what one pack holds.
+func (b *rebuild) add(ctx context.Context, name string) error {
+	err := b.r.addDirectory(ctx, name, &b.contents)
+	if isDamage(err) {
+		b.result.Damaged = append(b.result.Damaged, name)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	b.named[name] = true
+	if len(b.contents.Entries) < index.EntriesMax-packItemsMax {
+		return nil
+	}
+	return b.flush(ctx)
+}
+
+func (b *rebuild) flush(ctx context.Context) error {
+	if len(b.contents.Entries) == 0 {
+		return nil
+	}
+	run, err := b.r.writeRun(ctx, b.session, b.contents)
+	if err != nil {
+		return err
+	}
+	b.added, b.contents = append(b.added, run.Name()), index.Contents{}
+	b.result.Entries += run.Len()
+	return nil
 }
 
 func (r *Repository) neededByPoints(ctx context.Context, state oplog.State) ([]string, error) {

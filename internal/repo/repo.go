@@ -90,6 +90,9 @@ func Init(ctx context.Context, store blob.Store, o InitOptions) (*Repository, er
 	if err := params.Validate(); err != nil {
 		return nil, err
 	}
+	if err := o.KDF.Validate(); err != nil {
+		return nil, err
+	}
 	if (o.Password == "") != o.Unencrypted {
 		return nil, holdfast.Errorf(holdfast.KindInvalid, "a repository is encrypted with a password, or explicitly not encrypted").
 			WithField("password").WithHint("give --password-file FILE (or HOLDFAST_REPO_PASSWORD), or --unencrypted")
@@ -145,9 +148,10 @@ func Open(ctx context.Context, store blob.Store, o OpenOptions) (*Repository, er
 	if err != nil {
 		return nil, err
 	}
-	if err := entries.Unlock(ring); err != nil {
+	if err := entries.Unlock(ctx, ring); err != nil {
 		return nil, err
 	}
+	state = entries.State() // less what proved to be a stranger's
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -168,6 +172,9 @@ func unlock(ctx context.Context, store blob.Store, state oplog.State, password s
 	for _, name := range state.Slots {
 		repositoryKey, err := openSlot(ctx, store, name, state.Repository, password)
 		if err != nil {
+			if !isDamage(err) && !holdfast.IsKind(err, holdfast.KindWrongKey) {
+				return nil, err
+			}
 			if !holdfast.IsKind(refusal, holdfast.KindWrongKey) {
 				refusal = err
 			}
@@ -255,6 +262,9 @@ func (c *countingStore) Put(ctx context.Context, name string, data []byte, o blo
 // put writes a new object under its hash. Its presence is no error: the name proves the content.
 func (r *Repository) put(ctx context.Context, kind layout.Kind, data []byte) (string, error) {
 	name := layout.Name(kind, layout.Sum(data))
+	if limit := kind.BytesMax(); int64(len(data)) > limit { // nobody could read it
+		return "", holdfast.Errorf(holdfast.KindInvalid, "the %s would have %d bytes, more than the %d that it may have", kind, len(data), limit)
+	}
 	err := r.store.Put(ctx, name, data, blob.PutOptions{})
 	if errors.Is(err, blob.ErrExists) {
 		return name, nil

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -33,14 +34,23 @@ type Session struct {
 	ended   bool // owned by the caller of Publish and Close
 	begun   int64
 	parents []oplog.PointState
+	bases   map[holdfast.Root]bool // roots of the parents' disks
 
-	mu      sync.Mutex // guards the fields below
-	pending map[chunk.ID]*chunk.Place
-	reused  map[string]bool // packs of others that this point needs
-	written index.Contents  // what stored packs hold, not yet in a run
-	runs    []*index.Run    // written by this session before its end
+	mu      sync.Mutex                // guards the fields below
+	pending map[chunk.ID]*chunk.Place // of new chunks and nodes that no run of this session knows yet
+	reused  map[string]bool           // packs of others that this point needs
+	indexed map[string]bool           // packs that the run to be added names
+	written index.Contents            // what stored packs hold, not yet in a run
+	runs    []*index.Run              // written by this session before its end
 	packs   []string
-	tops    map[holdfast.LUN]tree.Child
+	disks   map[holdfast.LUN]writtenDisk
+}
+
+// writtenDisk is what WriteDisk made.
+type writtenDisk struct {
+	top       tree.Child
+	root      holdfast.Root
+	sizeBytes int64
 }
 
 // BeginOptions tell what a session is for.
@@ -72,18 +82,36 @@ func (r *Repository) Begin(ctx context.Context, o BeginOptions) (*Session, error
 	if err != nil {
 		return nil, err
 	}
-	f, err := r.finder(ctx, state)
-	if err != nil {
-		return nil, errors.Join(err, r.Abandon(context.WithoutCancel(ctx), id, "the index could not be opened"))
+	s := &Session{
+		r: r, id: id, begin: o, begun: before, pending: map[chunk.ID]*chunk.Place{}, reused: map[string]bool{}, bases: map[holdfast.Root]bool{},
+		disks: map[holdfast.LUN]writtenDisk{},
 	}
-	s := &Session{r: r, id: id, begin: o, finder: f, begun: before, pending: map[chunk.ID]*chunk.Place{}, reused: map[string]bool{}}
-	for _, parent := range o.Parents {
-		s.parents = append(s.parents, *state.Point(parent))
+	if err := s.prepare(ctx, state); err != nil {
+		return nil, errors.Join(err, r.Abandon(context.WithoutCancel(ctx), id, err.Error()))
 	}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
-	s.chunks = newPacker(s.ctx, r, seal.KindData, id, s.packStored)
+	s.chunks = newPacker(s, seal.KindData)
 	s.nodes = newNodeSink(s)
 	return s, nil
+}
+
+// prepare reads what the session needs of the state it begins in.
+func (s *Session) prepare(ctx context.Context, state oplog.State) (err error) {
+	if s.finder, err = s.r.finder(ctx, state); err != nil {
+		return err
+	}
+	for _, id := range s.begin.Parents {
+		parent := *state.Point(id)
+		sum, err := s.r.openSummary(parent.ID, parent.Summary)
+		if err != nil {
+			return err
+		}
+		s.parents = append(s.parents, parent)
+		for _, disk := range sum.Disks {
+			s.bases[disk.Root] = true
+		}
+	}
+	return nil
 }
 
 func (r *Repository) sealResources(resources func(holdfast.SessionID) (any, error), id holdfast.SessionID) ([]byte, error) {
@@ -140,6 +168,17 @@ func (s *Session) remember(ids []chunk.ID, places []chunk.Place) {
 	}
 }
 
+// register notes the place that a new node is going to have, and returns the one that it has already, if any.
+func (s *Session) register(id chunk.ID, place *chunk.Place) *chunk.Place {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if other, ok := s.pending[id]; ok {
+		return other
+	}
+	s.pending[id] = place
+	return nil
+}
+
 // packStored is called for each stored pack. It moves the entries to a run when there are many.
 func (s *Session) packStored(name string, entries []index.Entry) error {
 	s.mu.Lock()
@@ -188,9 +227,13 @@ type Published struct {
 // Publish stores what is still open and makes the point visible. It fills in Format, ID, Session and Tool, and the Top of
 // each disk that WriteDisk wrote under its LUN. resources, kept as JSON in the log, is the journal of what is to be put in order outside
 // the repository before Settle; nil for none. When Publish returns nil the point is durable. When another run abandoned
-// this session the error is KindConflict.
+// this session, or a collection condemned what it builds on, the error is KindConflict. After another error Publish may be called
+// again, as long as nothing failed that was written before.
 func (s *Session) Publish(ctx context.Context, point holdfast.Point, resources any) (Published, error) {
-	if err := s.flush(); err != nil {
+	stop := context.AfterFunc(ctx, func() { s.fail(context.Cause(ctx)) })
+	err := s.flush()
+	stop()
+	if err != nil {
 		return Published{}, err
 	}
 	point.Format, point.Session, point.Tool = layout.FormatVersion, s.id, s.r.tool
@@ -198,11 +241,7 @@ func (s *Session) Publish(ctx context.Context, point holdfast.Point, resources a
 	if err := s.placeTops(&point); err != nil {
 		return Published{}, err
 	}
-	var parents []string
-	for _, p := range s.parents {
-		parents = append(parents, p.List)
-	}
-	list, err := s.r.writePackList(ctx, s.id, parents, s.neededPacks())
+	list, err := s.writePackList(ctx, point.ID)
 	if err != nil {
 		return Published{}, err
 	}
@@ -241,9 +280,12 @@ func (s *Session) flush() error {
 		return err
 	}
 	if err := s.chunks.flush(); err != nil {
-		return err
+		return context.Cause(s.ctx)
 	}
-	return s.nodes.flush()
+	if err := s.nodes.flush(); err != nil {
+		return context.Cause(s.ctx)
+	}
+	return nil
 }
 
 // checkpoint writes a checkpoint if one is due.
@@ -259,18 +301,21 @@ func newPointID(at time.Time) holdfast.PointID {
 	return holdfast.PointID(at.UTC().Format("20060102-150405-") + hex.EncodeToString(keys.Random(4)))
 }
 
-// neededPacks returns the packs that the point needs beside those of its parents.
-func (s *Session) neededPacks() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	packs := slices.Clone(s.packs)
-	for name := range s.reused {
-		packs = append(packs, name)
+// writePackList stores the list of the packs that the point needs.
+func (s *Session) writePackList(ctx context.Context, point holdfast.PointID) (string, error) {
+	var parents []string
+	for _, p := range s.parents {
+		parents = append(parents, p.List)
 	}
-	return sortedUnique(packs)
+	s.mu.Lock()
+	packs := slices.AppendSeq(slices.Clone(s.packs), maps.Keys(s.reused))
+	s.mu.Unlock()
+	list := packList{repository: s.r.id, session: s.id, point: point, packs: packs}
+	return s.r.writePackList(ctx, list, parents)
 }
 
-// checkCondemned makes sure that nothing which the point reuses has been condemned since the session began.
+// checkCondemned makes sure that nothing which the point, or the index with it, builds on has been condemned since the session
+// began. The state still names what was condemned and swept meanwhile.
 func (s *Session) checkCondemned(ctx context.Context, state oplog.State) error {
 	condemned, err := s.r.runs.condemnedPacks(ctx, state)
 	if err != nil {
@@ -278,8 +323,8 @@ func (s *Session) checkCondemned(ctx context.Context, state oplog.State) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for name := range s.reused {
-		if condemned[name] {
+	for name := range condemned {
+		if (s.reused[name] || s.indexed[name]) && !s.finder.condemned[name] {
 			return holdfast.Errorf(holdfast.KindConflict, "the collection has condemned %s, which this backup builds on", name).WithHint("run the backup again")
 		}
 	}
@@ -310,8 +355,12 @@ func (s *Session) writeIndex(ctx context.Context) (added, dropped []string, err 
 		if err != nil {
 			return nil, nil, err
 		}
-		whole = index.Merge(whole, contents)
+		whole = index.Merge(whole, contents.Without(s.finder.condemned))
 		dropped = append(dropped, run.Name())
+	}
+	s.indexed = map[string]bool{}
+	for _, name := range whole.Packs {
+		s.indexed[name] = true
 	}
 	run, err := s.r.writeRun(ctx, s.id, whole)
 	if err != nil {
@@ -339,11 +388,24 @@ func (s *Session) Close(ctx context.Context, reason string) error {
 
 // Abandon makes sure that a session can never publish. A session that is not open is KindConflict.
 func (r *Repository) Abandon(ctx context.Context, id holdfast.SessionID, reason string) error {
-	_, err := r.oplog.Append(ctx, func(oplog.State) (oplog.Entry, error) {
-		return oplog.Entry{Kind: oplog.Abandon, Session: &id, Reason: reason}, nil
+	plain, err := json.Marshal(abandonment{Reason: reason[:min(len(reason), reasonBytesMax)]})
+	if err != nil {
+		return err
+	}
+	sealed := r.ring.SealEntryPart(plain, oplog.SealContext(oplog.Abandon, id.String()))
+	_, err = r.oplog.Append(ctx, func(oplog.State) (oplog.Entry, error) {
+		return oplog.Entry{Kind: oplog.Abandon, Session: &id, Sealed: sealed}, nil
 	})
 	return err
 }
+
+// abandonment is the sealed part of an abandon entry: a reason may name machines, so it is not for everybody's eyes.
+type abandonment struct {
+	Reason string `json:"reason"`
+}
+
+// reasonBytesMax bounds a reason: entries have a greatest size.
+const reasonBytesMax = 4 << 10
 
 // Settle records that everything outside the repository that a published or abandoned session left is in order. A session
 // that is settled already is no error.

@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -8,7 +9,6 @@ import (
 	"maps"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -19,6 +19,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo/keys"
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
+	"github.com/holdfast-backup/holdfast/internal/repo/seal"
 )
 
 // VerifyLevel is how deep a verification goes; the proof levels of a restore point.
@@ -73,12 +74,15 @@ func Verify(ctx context.Context, store blob.Store, o VerifyOptions) (Report, err
 	if err := v.checkPoints(ctx); err != nil {
 		return Report{}, err
 	}
+	if err := v.checkLosses(ctx); err != nil {
+		return Report{}, err
+	}
 	if o.Level == VerifyComplete {
 		if err := v.checkContent(ctx); err != nil {
 			return Report{}, err
 		}
 	}
-	return v.report()
+	return v.report(ctx)
 }
 
 type verifier struct {
@@ -113,54 +117,53 @@ func (v *verifier) hits(points ...holdfast.PointID) {
 
 // auditLog folds the log from its first entry and notes what the log leads to.
 func (v *verifier) auditLog(ctx context.Context) error {
+	newest, err := v.newestListed(ctx)
+	if err != nil {
+		return err
+	}
 	var ring *keys.Ring
 	if v.o.Repository != nil {
 		ring = v.o.Repository.ring
 	}
-	state, checkpoints, problems, err := oplog.Audit(ctx, v.store, ring)
+	audited, err := oplog.Audit(ctx, v.store, ring, newest)
 	if err != nil {
 		return err
 	}
-	v.state, v.known = state, map[string]bool{}
-	for _, p := range problems {
+	v.state, v.known = audited.State, map[string]bool{}
+	for _, p := range audited.Problems {
 		v.problem(p.Object, "%s", p.Text)
-		v.hits(v.pointsOfEntry(ctx, p.Object)...)
 	}
-	for n := range state.Next {
+	for n := range v.state.Next {
 		v.known[layout.EntryName(n)] = true
 	}
-	for name := range checkpoints {
+	for name := range audited.Checkpoints {
 		v.known[name] = true
 	}
-	for _, name := range slices.Concat(state.Slots, []string{state.KeyRing}, state.Runs, state.Condemned) {
-		v.known[name] = true
+	for _, name := range slices.Concat(v.state.Slots, []string{v.state.KeyRing}, v.state.Runs, v.state.Lists()) {
+		if name != "" {
+			v.known[name] = true
+		}
 	}
 	return nil
 }
 
-// pointsOfEntry tells which restore points a damaged log entry spoke of, as far as its bytes still say, or a checkpoint does.
-func (v *verifier) pointsOfEntry(ctx context.Context, name string) []holdfast.PointID {
-	n, err := layout.ParseEntryName(name)
-	if err != nil {
-		return nil
-	}
-	var points []holdfast.PointID
-	for _, p := range v.state.Points {
-		if p.Published == n {
-			points = append(points, p.ID)
+// listedGapMax is how many entries may be missing in a row before a listed one that lies beyond them is taken for a stray object.
+const listedGapMax = 1024
+
+// newestListed returns the number of the newest log entry that a listing shows and that may belong to the log. It only makes
+// the audit look further: without it, entries that were lost at the log's end, but for one, would pass unseen.
+func (v *verifier) newestListed(ctx context.Context) (uint64, error) {
+	newest := uint64(0)
+	for info, err := range v.store.List(ctx, "log/") {
+		if err != nil {
+			return 0, err
+		}
+		if n, err := layout.ParseEntryName(info.Name); err == nil && n > newest && n-newest <= listedGapMax {
+			newest = n
 		}
 	}
-	data, err := blob.ReadAll(ctx, v.store, name, layout.EntryBytesMax)
-	if err != nil {
-		return points
-	}
-	if _, rest, ok := strings.Cut(string(data), `"point":"`); ok && len(rest) >= pointIDSize {
-		points = append(points, holdfast.PointID(rest[:pointIDSize]))
-	}
-	return points
+	return newest, nil
 }
-
-const pointIDSize = len("20060102-150405-00000000")
 
 // checkObjects hashes every object that a listing shows.
 func (v *verifier) checkObjects(ctx context.Context) error {
@@ -197,8 +200,15 @@ func (v *verifier) checkObject(ctx context.Context, name string, buffer []byte) 
 		if errors.Is(err, blob.ErrNotFound) {
 			return nil // gone since it was listed; if it is needed it is missed below
 		}
+		if holdfast.IsKind(err, holdfast.KindCorrupt) {
+			v.problem(name, "%v", err)
+			return nil
+		}
 		if err != nil {
 			return err
+		}
+		if size == 0 && !belongs(kind, buffer[:n], v.state.Repository) {
+			v.problem(name, "it is not a %s of this repository", kind)
 		}
 		hash.Write(buffer[:n])
 		size += int64(n)
@@ -223,6 +233,31 @@ func (v *verifier) checkObject(ctx context.Context, name string, buffer []byte) 
 	return nil
 }
 
+// belongs reports whether an object begins like one of its kind that was written for the repository: a name that matches its
+// bytes does not make a stranger's object ours. Log entries have been checked already.
+func belongs(kind layout.Kind, beginning []byte, id keys.RepositoryID) bool {
+	if id == (keys.RepositoryID{}) {
+		return true // the log is lost: nobody can say
+	}
+	says := func(label string) bool {
+		return bytes.Contains(beginning, []byte(`"holdfast":"`+label)) && bytes.Contains(beginning, []byte(`"repository":"`+id.String()+`"`))
+	}
+	switch kind {
+	case layout.KeyObject:
+		return says("key ")
+	case layout.State:
+		return says("log state")
+	case layout.List:
+		return bytes.HasPrefix(beginning, []byte(condemnationLabel+"\n")) ||
+			bytes.HasPrefix(beginning, fmt.Appendf(nil, "%s\nrepository %s\n", listLabel, id))
+	case layout.DataPack, layout.TreePack, layout.IndexRun, layout.Manifest:
+		header, err := seal.ParseHeader(beginning)
+		return err == nil && header.Kind.ObjectKind() == kind && header.Repository == id
+	case layout.LogEntry, layout.Foreign:
+	}
+	return true
+}
+
 // checkPoints finds what each restore point needs and is missing or damaged. It needs no key.
 func (v *verifier) checkPoints(ctx context.Context) error {
 	for name := range maps.Keys(v.known) {
@@ -245,7 +280,7 @@ func (v *verifier) checkPoints(ctx context.Context) error {
 			if err := v.mustExist(ctx, name); err != nil {
 				return err
 			}
-			if _, damaged := v.problems[name]; damaged {
+			if v.isProblem(name) {
 				v.hits(p.ID)
 			}
 		}
@@ -253,9 +288,16 @@ func (v *verifier) checkPoints(ctx context.Context) error {
 	return nil
 }
 
+func (v *verifier) isProblem(name string) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	_, bad := v.problems[name]
+	return bad
+}
+
 // mustExist notes an object that the log leads to and that is not there. Listings may be late: a direct read decides.
 func (v *verifier) mustExist(ctx context.Context, name string) error {
-	if v.present[name] || name == "" {
+	if v.present[name] {
 		return nil
 	}
 	_, err := v.store.Stat(ctx, name)
@@ -272,7 +314,7 @@ func (v *verifier) mustExist(ctx context.Context, name string) error {
 }
 
 // report sums up.
-func (v *verifier) report() (Report, error) {
+func (v *verifier) report(ctx context.Context) (Report, error) {
 	r := Report{
 		OK: len(v.problems) == 0 && len(v.hit) == 0, Level: v.o.Level, Objects: []ObjectProblem{}, Points: slices.Sorted(maps.Keys(v.hit)),
 		VMs: []holdfast.ResourceID{}, Checked: v.checked, Bytes: v.bytes,
@@ -291,17 +333,7 @@ func (v *verifier) report() (Report, error) {
 	if v.o.Repository == nil {
 		return r, nil
 	}
-	vms := map[holdfast.ResourceID]bool{}
-	for _, p := range v.state.Points {
-		if !v.hit[p.ID] {
-			continue
-		}
-		sum, err := v.o.Repository.openSummary(p.ID, p.Summary)
-		if err != nil {
-			continue // the entry is named as damaged already
-		}
-		vms[sum.VM] = true
-	}
-	r.VMs = append(r.VMs, slices.Sorted(maps.Keys(vms))...)
-	return r, nil
+	vms, err := v.machines(ctx)
+	r.VMs = append(r.VMs, vms...)
+	return r, err
 }

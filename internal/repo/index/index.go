@@ -71,6 +71,28 @@ func Merge(parts ...Contents) Contents {
 	return merged
 }
 
+// Without returns the contents less the entries and names of some packs.
+func (c Contents) Without(packs map[string]bool) Contents {
+	if !slices.ContainsFunc(c.Packs, func(name string) bool { return packs[name] }) {
+		return c
+	}
+	var kept Contents
+	numbers := make([]uint32, len(c.Packs))
+	for i, name := range c.Packs {
+		if !packs[name] {
+			numbers[i] = uint32(len(kept.Packs))
+			kept.Packs = append(kept.Packs, name)
+		}
+	}
+	for _, e := range c.Entries {
+		if !packs[c.Packs[e.Pack]] {
+			e.Pack = numbers[e.Pack]
+			kept.Entries = append(kept.Entries, e)
+		}
+	}
+	return kept
+}
+
 // sort orders entries by id and drops later duplicates.
 func (c *Contents) sort() {
 	slices.SortStableFunc(c.Entries, func(a, b Entry) int { return bytes.Compare(a.ID[:], b.ID[:]) })

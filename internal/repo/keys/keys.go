@@ -215,6 +215,9 @@ func DecodeRing(data []byte, repository RepositoryID, repositoryKey []byte) (*Ri
 	if err := json.Unmarshal(data, &object); err != nil || object.Holdfast != ringLabel || len(object.Nonce) != nonceSize {
 		return nil, holdfast.Errorf(holdfast.KindCorrupt, "the key ring is not readable")
 	}
+	if object.Format != 1 {
+		return nil, newer("key ring", object.Format)
+	}
 	plain, err := newAEAD(repositoryKey).Open(nil, object.Nonce, object.Sealed, ringAD(repository))
 	if err != nil {
 		return nil, holdfast.Errorf(holdfast.KindWrongKey, "the repository key does not open the key ring")

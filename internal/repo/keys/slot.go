@@ -25,6 +25,19 @@ const (
 	kdfThreadsMax   = 64
 )
 
+// Validate returns a KindInvalid error for a cost that readers would refuse. The zero value means the default.
+func (c KDFCost) Validate() error {
+	if c != (KDFCost{}) && !c.bounded() {
+		return holdfast.Errorf(holdfast.KindInvalid, "the cost of the key derivation (%d passes, %d KiB, %d threads) is out of bounds", c.Time, c.MemoryKiB, c.Threads).
+			WithHint("at most %d passes, %d KiB and %d threads", kdfTimeMax, kdfMemoryKiBMax, kdfThreadsMax)
+	}
+	return nil
+}
+
+func (c KDFCost) bounded() bool {
+	return c.Time > 0 && c.Time <= kdfTimeMax && c.MemoryKiB > 0 && c.MemoryKiB <= kdfMemoryKiBMax && c.Threads > 0 && c.Threads <= kdfThreadsMax
+}
+
 // SlotKind says what opens a slot.
 type SlotKind string
 
@@ -86,6 +99,9 @@ func DecodeSlot(data []byte, repository RepositoryID) (Slot, error) {
 	if err := json.Unmarshal(data, &s); err != nil || s.Holdfast != slotLabel || s.Repository != repository {
 		return Slot{}, holdfast.Errorf(holdfast.KindCorrupt, "a key slot is not readable")
 	}
+	if s.Format != 1 {
+		return Slot{}, newer("key slot", s.Format)
+	}
 	return s, nil
 }
 
@@ -106,8 +122,7 @@ func (s Slot) Open(password string) ([]byte, error) {
 }
 
 func (s Slot) openWithPassword(password string) ([]byte, error) {
-	if s.KDF != kdfArgon2id || s.Time == 0 || s.Time > kdfTimeMax || s.Threads == 0 || s.Threads > kdfThreadsMax ||
-		s.MemoryKiB == 0 || s.MemoryKiB > kdfMemoryKiBMax || len(s.Nonce) != nonceSize {
+	if cost := (KDFCost{s.Time, s.MemoryKiB, s.Threads}); s.KDF != kdfArgon2id || !cost.bounded() || len(s.Nonce) != nonceSize {
 		return nil, holdfast.Errorf(holdfast.KindCorrupt, "a key slot asks for a key derivation out of bounds")
 	}
 	key, err := newAEAD(s.passwordKey(password)).Open(nil, s.Nonce, s.Wrapped, slotAD(s.Repository))
@@ -115,6 +130,11 @@ func (s Slot) openWithPassword(password string) ([]byte, error) {
 		return nil, holdfast.Errorf(holdfast.KindWrongKey, "the password does not open this repository")
 	}
 	return key, nil
+}
+
+func newer(what string, format int) error {
+	return holdfast.Errorf(holdfast.KindInvalid, "a %s has the format %d, which this version of Holdfast does not know", what, format).
+		WithHint("open the repository with a newer version")
 }
 
 func (s Slot) passwordKey(password string) []byte {

@@ -69,7 +69,6 @@ type Entry struct {
 	List     string              `json:"list,omitempty"`
 	Added    []string            `json:"added,omitempty"`
 	Dropped  []string            `json:"dropped,omitempty"`
-	Reason   string              `json:"reason,omitempty"`
 	State    string              `json:"state,omitempty"`
 	Sealed   []byte              `json:"sealed,omitempty"`
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -23,6 +22,10 @@ const (
 	checkpointEntriesMin  = 64
 	checkpointPointsShare = 4
 )
+
+// gapProbes is how many numbers after the first missing one are looked at, to tell the end of the log from a lost entry: a log
+// that has lost up to so many entries in a row is still seen to go on.
+const gapProbes = 8
 
 // readersMax bounds the entries read at the same time.
 const readersMax = 16
@@ -92,16 +95,21 @@ func Open(ctx context.Context, store blob.Store, clk clock.Clock) (*Log, error) 
 
 func newWriter() string { return fmt.Sprintf("%x", keys.Random(16)) }
 
-// Unlock authenticates all entries read so far with the ring, and every later one as it is read.
-func (l *Log) Unlock(ring *keys.Ring) error {
+// Unlock authenticates all entries read so far with the ring, and every later one as it is read. When one of them was not
+// written with the key, the log is read anew and that entry is damage like any other: somebody who can write to the store
+// but has no key can stop writers that way, and not readers.
+func (l *Log) Unlock(ctx context.Context, ring *keys.Ring) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, p := range l.unseen {
-		if err := p.authenticate(ring); err != nil {
-			return err
+	unseen := l.unseen
+	l.ring, l.unseen = ring, nil
+	for _, p := range unseen {
+		if p.authenticate(ring) != nil {
+			head := l.state.Next - 1
+			l.state, l.damage = State{}, nil
+			return l.load(ctx, head)
 		}
 	}
-	l.ring, l.unseen = ring, nil
 	return nil
 }
 
@@ -160,6 +168,9 @@ func (l *Log) tryAppend(ctx context.Context, e *Entry) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	if len(data) > layout.EntryBytesMax { // nobody could read it
+		return false, holdfast.Errorf(holdfast.KindInvalid, "the log entry (%s) would have %d bytes, more than the %d that it may have", e.Kind, len(data), layout.EntryBytesMax)
+	}
 	putErr := l.store.Put(ctx, layout.EntryName(e.N), data, blob.PutOptions{})
 	if putErr != nil {
 		// The outcome is unknown, or somebody has that number: what stands there decides.
@@ -200,7 +211,8 @@ func (l *Log) Checkpoint(ctx context.Context) error {
 	return err
 }
 
-// findHead returns the number of the newest entry by direct reads: doubling, then halving.
+// findHead returns the number of the newest entry by direct reads: steps that double, then halves, then a look at the numbers
+// that follow, since a lost entry must not pass for the end.
 func (l *Log) findHead(ctx context.Context) (uint64, error) {
 	if ok, err := l.exists(ctx, 0); err != nil {
 		return 0, err
@@ -208,18 +220,34 @@ func (l *Log) findHead(ctx context.Context) (uint64, error) {
 		return 0, holdfast.Errorf(holdfast.KindNotFound, "there is no repository at %s", l.store.URL()).
 			WithHint("check the address, or make one with: holdfast repo init --repo %s", l.store.URL())
 	}
-	present, missing := uint64(0), uint64(1)
+	head := uint64(0)
 	for {
-		ok, err := l.exists(ctx, missing)
+		var err error
+		if head, err = l.climb(ctx, head); err != nil {
+			return 0, err
+		}
+		beyond, err := l.beyondGap(ctx, head)
+		if err != nil || beyond == 0 {
+			return head, err
+		}
+		head = beyond
+	}
+}
+
+// climb returns the last entry before one that is missing, starting from one that exists.
+func (l *Log) climb(ctx context.Context, present uint64) (uint64, error) {
+	step := uint64(1)
+	for {
+		ok, err := l.exists(ctx, present+step)
 		if err != nil {
 			return 0, err
 		}
 		if !ok {
 			break
 		}
-		present, missing = missing, missing*2
+		present, step = present+step, 2*step
 	}
-	for present+1 < missing {
+	for missing := present + step; present+1 < missing; {
 		middle := present + (missing-present)/2
 		ok, err := l.exists(ctx, middle)
 		if err != nil {
@@ -232,6 +260,27 @@ func (l *Log) findHead(ctx context.Context) (uint64, error) {
 		}
 	}
 	return present, nil
+}
+
+// beyondGap returns the number of an entry shortly after the missing one that follows head, 0 when there is none.
+func (l *Log) beyondGap(ctx context.Context, head uint64) (uint64, error) {
+	var found [gapProbes]bool
+	g, gctx := errgroup.WithContext(ctx)
+	for i := range found {
+		g.Go(func() (err error) {
+			found[i], err = l.exists(gctx, head+2+uint64(i))
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return 0, err
+	}
+	for i, ok := range slices.Backward(found[:]) {
+		if ok {
+			return head + 2 + uint64(i), nil
+		}
+	}
+	return 0, nil
 }
 
 func (l *Log) exists(ctx context.Context, n uint64) (bool, error) {
@@ -272,7 +321,7 @@ func (l *Log) newestCheckpoint(ctx context.Context, head uint64) (uint64, error)
 		data, err := readEntry(ctx, l.store, n)
 		if err == nil {
 			var p parsed
-			if p, err = parse(data, n); err == nil {
+			if p, err = l.parse(data, n); err == nil {
 				if p.Kind == Checkpoint {
 					return n, nil
 				}
@@ -293,41 +342,70 @@ func (l *Log) loadCheckpoint(ctx context.Context, n uint64) (parsed, State, erro
 	if err != nil {
 		return parsed{}, State{}, err
 	}
-	p, err := parse(data, n)
+	p, err := l.parse(data, n)
 	if err != nil {
 		return parsed{}, State{}, err
 	}
 	if p.Kind != Checkpoint {
 		return parsed{}, State{}, holdfast.Errorf(holdfast.KindCorrupt, "log entry %d is not a checkpoint", n)
 	}
-	object, err := blob.ReadAll(ctx, l.store, p.State, layout.StateBytesMax)
-	if err != nil {
-		return p, State{}, err
-	}
-	if layout.Name(layout.State, layout.Sum(object)) != p.State {
-		return p, State{}, holdfast.Errorf(holdfast.KindCorrupt, "the checkpoint %s does not match its name", p.State)
-	}
-	state, err := DecodeState(object)
-	if err == nil && (state.Next != n || state.Head != p.Previous) {
-		err = holdfast.Errorf(holdfast.KindCorrupt, "the checkpoint %s belongs to another place of the log", p.State)
-	}
+	state, err := readCheckpoint(ctx, l.store, p)
 	return p, state, err
 }
 
-// sync reads entries from state.Next on until one is missing.
+// parse reads an entry and, where there is a key, authenticates it.
+func (l *Log) parse(data []byte, n uint64) (parsed, error) {
+	p, err := parse(data, n)
+	if err == nil && l.ring != nil {
+		err = p.authenticate(l.ring)
+	}
+	return p, err
+}
+
+// readCheckpoint reads the state that a checkpoint entry names. One that does not prove itself is KindCorrupt.
+func readCheckpoint(ctx context.Context, store blob.Reader, p parsed) (State, error) {
+	object, err := blob.ReadAll(ctx, store, p.State, layout.StateBytesMax)
+	if err != nil {
+		return State{}, err
+	}
+	if layout.Name(layout.State, layout.Sum(object)) != p.State {
+		return State{}, holdfast.Errorf(holdfast.KindCorrupt, "the checkpoint %s does not match its name", p.State)
+	}
+	state, err := DecodeState(object)
+	if err == nil && (state.Next != p.N || state.Head != p.Previous || state.Repository != p.Repository) {
+		err = holdfast.Errorf(holdfast.KindCorrupt, "the checkpoint %s belongs to another place of the log", p.State)
+	}
+	return state, err
+}
+
+// sync reads entries from state.Next on until one is missing and none follows it.
 func (l *Log) sync(ctx context.Context) error {
 	for {
 		data, err := readEntry(ctx, l.store, l.state.Next)
 		if errors.Is(err, blob.ErrNotFound) {
-			return nil
-		}
-		if err != nil {
+			lost, err := l.lostNext(ctx)
+			if err != nil || !lost {
+				return err
+			}
+			data = nil
+		} else if err != nil {
 			return err
 		}
 		if err := l.foldOrMark(data, l.state.Next); err != nil {
 			return err
 		}
 	}
+}
+
+// lostNext reports whether the next entry, which was just found missing, has one after it and is missing still: it was lost
+// rather than never written. To append in its place would give the log two histories.
+func (l *Log) lostNext(ctx context.Context) (bool, error) {
+	follows, err := l.exists(ctx, l.state.Next+1)
+	if err != nil || !follows {
+		return false, err
+	}
+	written, err := l.exists(ctx, l.state.Next)
+	return !written, err
 }
 
 // foldUpTo reads the entries from state.Next to head, several at a time, and folds them in order.
@@ -365,25 +443,20 @@ func (l *Log) foldOrMark(data []byte, n uint64) error {
 		return err
 	}
 	l.damage = append(l.damage, Problem{layout.EntryName(n), err.Error()})
-	l.state.skip(n, "")
+	l.state.lose(n)
 	return nil
 }
 
 // fold checks one entry and applies it. An entry that the rules do not allow changes nothing (doc/format.md §6.4).
 func (l *Log) fold(data []byte, n uint64) error {
-	p, err := parse(data, n)
+	p, err := l.parse(data, n)
 	if err != nil {
 		return err
 	}
-	follows := p.Previous == l.state.Head || l.state.Head == "" // "" comes after a damaged entry
-	if n > 0 && (!follows || p.Repository != l.state.Repository) {
-		return holdfast.Errorf(holdfast.KindCorrupt, "log entry %d does not follow entry %d", n, n-1)
+	if err := l.state.follows(p); err != nil {
+		return err
 	}
-	if l.ring != nil {
-		if err := p.authenticate(l.ring); err != nil {
-			return err
-		}
-	} else {
+	if l.ring == nil {
 		l.unseen = append(l.unseen, p)
 	}
 	if err := l.state.Allowed(p.Entry); err != nil {
@@ -397,75 +470,19 @@ func (l *Log) fold(data []byte, n uint64) error {
 	return nil
 }
 
+// follows checks the chain: an entry names the hash of the one before, unless that one could not be read, and the repository.
+func (s *State) follows(p parsed) error {
+	chained := p.Previous == s.Head || s.Head == "" // "" comes after a damaged entry
+	ours := p.Repository == s.Repository || s.Repository == keys.RepositoryID{}
+	if p.N == 0 {
+		chained = p.Kind == Genesis && p.Previous == layout.Hash{}.String()
+	}
+	if !chained || !ours {
+		return holdfast.Errorf(holdfast.KindCorrupt, "log entry %d does not follow the one before", p.N)
+	}
+	return nil
+}
+
 func readEntry(ctx context.Context, store blob.Reader, n uint64) ([]byte, error) {
 	return blob.ReadAll(ctx, store, layout.EntryName(n), layout.EntryBytesMax)
-}
-
-// Problem is something that is wrong with the log.
-type Problem struct {
-	Object string
-	Text   string
-}
-
-// Audit reads every entry from 0 to the head without trusting any checkpoint and returns what is wrong: entries that do not
-// prove themselves, break the chain or the rules, were not written with the key (ring may be nil), and checkpoints that
-// differ from the fold. checkpoints are the names of the checkpoint objects that entries name.
-func Audit(ctx context.Context, store blob.Store, ring *keys.Ring) (state State, checkpoints map[string]bool, problems []Problem, err error) {
-	l := &Log{store: store}
-	checkpoints = map[string]bool{}
-	head, err := l.findHead(ctx)
-	if err != nil {
-		return State{}, nil, nil, err
-	}
-	broken := false // after an unreadable entry the chain cannot be checked for the next one
-	for n := uint64(0); n <= head; n++ {
-		data, err := readEntry(ctx, store, n)
-		if err != nil && !errors.Is(err, blob.ErrNotFound) && !holdfast.IsKind(err, holdfast.KindCorrupt) {
-			return State{}, nil, nil, err
-		}
-		p, text := auditEntry(&l.state, data, err, n, ring, broken)
-		if text != "" {
-			problems = append(problems, Problem{layout.EntryName(n), text})
-		}
-		broken = p == nil
-		if broken {
-			l.state.Next = n + 1
-			continue
-		}
-		if p.Kind == Checkpoint {
-			checkpoints[p.State] = true
-			if want, err := l.state.Encode(); err == nil && len(problems) == 0 && layout.Name(layout.State, layout.Sum(want)) != p.State {
-				problems = append(problems, Problem{p.State, "the checkpoint differs from the log it sums up"})
-			}
-		}
-		if l.state.Allowed(p.Entry) == nil {
-			l.state.apply(p.Entry, p.hash)
-		} else {
-			l.state.skip(n, p.hash)
-		}
-	}
-	return l.state, checkpoints, problems, nil
-}
-
-// auditEntry checks one entry against the state before it. It returns nil for an entry that cannot be read.
-func auditEntry(state *State, data []byte, readErr error, n uint64, ring *keys.Ring, broken bool) (*parsed, string) {
-	if readErr != nil {
-		return nil, "the log entry is missing or cannot be read"
-	}
-	p, err := parse(data, n)
-	if err != nil {
-		return nil, err.Error()
-	}
-	if n > 0 && !broken && (p.Previous != state.Head || p.Repository != state.Repository) {
-		return &p, "the log entry does not follow the one before"
-	}
-	if ring != nil {
-		if err := p.authenticate(ring); err != nil {
-			return &p, err.Error()
-		}
-	}
-	if err := state.Allowed(p.Entry); err != nil && !broken {
-		return &p, "the log entry breaks the rules: " + strings.TrimSpace(err.Error())
-	}
-	return &p, ""
 }

@@ -27,7 +27,18 @@ type State struct {
 	Sessions   []SessionState    `json:"sessions"`  // not settled, in order of their begin entries
 	Points     []PointState      `json:"points"`    // visible, in order of publication
 	Runs       []string          `json:"runs"`      // live index runs
-	Condemned  []string          `json:"condemned"` // condemnation lists not yet swept
+	Condemned  []Condemnation    `json:"condemned"` // in order of their entries, until swept and forgotten
+
+	// incomplete says that an entry before Next could not be read, so that what later entries rest on may be unknown here.
+	incomplete bool
+}
+
+// Condemnation is a list of objects that are going to be deleted, or were. A swept one stays in the state as long as a session
+// is open that began before the condemnation: that session may have found chunks in what is gone now.
+type Condemnation struct {
+	List   string `json:"list"`
+	Number uint64 `json:"number"` // of the condemn entry
+	Swept  bool   `json:"swept,omitempty"`
 }
 
 const stateLabel = "log state"
@@ -53,7 +64,8 @@ type SessionState struct {
 	ID        holdfast.SessionID `json:"id"`
 	Subject   string             `json:"subject"`
 	Parents   []holdfast.PointID `json:"parents,omitempty"`
-	Begun     uint64             `json:"begun"` // number of the begin entry
+	Begun     uint64             `json:"begun"`           // number of the begin entry
+	Epoch     uint64             `json:"epoch,omitempty"` // of ownership when it began
 	Status    SessionStatus      `json:"status"`
 	Point     holdfast.PointID   `json:"point,omitempty"`
 	Resources SealedPart         `json:"resources"`
@@ -70,6 +82,15 @@ type PointState struct {
 	Published   uint64             `json:"published"` // number of the publish entry
 	Summary     SealedPart         `json:"summary"`
 	Annotations []SealedPart       `json:"annotations,omitempty"`
+}
+
+// Lists returns the condemnation lists of the state, swept ones included.
+func (s *State) Lists() []string {
+	var lists []string
+	for _, c := range s.Condemned {
+		lists = append(lists, c.List)
+	}
+	return lists
 }
 
 // Session returns the unsettled session of that id.
@@ -119,8 +140,13 @@ func (s *State) clone() State {
 	return c
 }
 
-// Allowed says whether an entry may follow, under the rules of doc/format.md §6.3. The error tells a person why not.
+// Allowed says whether an entry may follow, under the rules of doc/format.md §6.3. The error tells a person why not. After
+// an entry that could not be read the rules cannot be judged: what follows was allowed when its writer appended it, so it
+// only has to make sense.
 func (s *State) Allowed(e Entry) error {
+	if s.incomplete {
+		return s.sensible(e)
+	}
 	switch e.Kind {
 	case Genesis:
 		return refuse(s.Next == 0, "a repository is born once")
@@ -143,10 +169,28 @@ func (s *State) Allowed(e Entry) error {
 	case Condemn:
 		return refuse(e.List != "", "a condemnation names its list")
 	case Swept:
-		return refuse(slices.Contains(s.Condemned, e.List), "%s was not condemned", e.List)
+		return refuse(slices.ContainsFunc(s.Condemned, func(c Condemnation) bool { return c.List == e.List && !c.Swept }), "%s was not condemned", e.List)
 	case Checkpoint:
 		return refuse(e.State != "", "a checkpoint names its state")
 	case Index:
+		if e.Session == nil {
+			return nil
+		}
+		return s.sessionIs(e, SessionOpen)
+	}
+	return newer(e.N, e.Kind)
+}
+
+// sensible says whether an entry can be folded into a state that is incomplete.
+func (s *State) sensible(e Entry) error {
+	switch e.Kind {
+	case Genesis:
+		return refuse(s.Next == 0, "a repository is born once")
+	case Begin, Abandon, Settle:
+		return refuse(e.Session != nil, "the entry names no session")
+	case Publish:
+		return refuse(e.Session != nil && e.Point != "" && e.Manifest != "" && e.List != "", "the publication is not complete")
+	case Keys, Owner, Remove, Annotate, Index, Condemn, Swept, Checkpoint:
 		return nil
 	}
 	return newer(e.N, e.Kind)
@@ -171,6 +215,10 @@ func (s *State) beginAllowed(e Entry) error {
 func (s *State) publishAllowed(e Entry) error {
 	if err := s.sessionIs(e, SessionOpen); err != nil {
 		return err
+	}
+	if s.Session(*e.Session).Epoch != s.Epoch {
+		return holdfast.Errorf(holdfast.KindRefused, "installation %s has taken the repository over since this run began", s.Owner).
+			WithHint("back up through that installation, or take the repository over")
 	}
 	return refuse(s.Point(e.Point) == nil && e.Manifest != "" && e.List != "", "the restore point %s cannot be published twice", e.Point)
 }
@@ -228,41 +276,60 @@ func (s *State) apply(e Entry, hash string) {
 		s.Owner, s.Epoch = e.Owner, e.Epoch
 	case Begin:
 		s.Sessions = append(s.Sessions, SessionState{
-			ID: *e.Session, Subject: e.Subject, Parents: e.Parents, Begun: e.N, Status: SessionOpen, Resources: SealedPart{e.Generation, e.Sealed},
+			ID: *e.Session, Subject: e.Subject, Parents: e.Parents, Begun: e.N, Epoch: s.Epoch, Status: SessionOpen, Resources: SealedPart{e.Generation, e.Sealed},
 		})
 	case Publish:
 		s.publish(e)
 	case Abandon:
-		s.Session(*e.Session).Status = SessionAbandoned
+		if session := s.Session(*e.Session); session != nil {
+			session.Status = SessionAbandoned
+		}
 	case Settle:
-		s.Sessions = slices.DeleteFunc(s.Sessions, func(x SessionState) bool { return x.ID == *e.Session })
+		s.dropSession(*e.Session)
 	case Remove:
 		s.Points = slices.DeleteFunc(s.Points, func(x PointState) bool { return slices.Contains(e.Points, x.ID) })
 	case Annotate:
-		point := s.Point(e.Point)
-		point.Annotations = append(slices.Clip(point.Annotations), SealedPart{e.Generation, e.Sealed})
+		if point := s.Point(e.Point); point != nil {
+			point.Annotations = append(slices.Clip(point.Annotations), SealedPart{e.Generation, e.Sealed})
+		}
 	case Index:
 		s.changeRuns(e)
+		if e.Session != nil {
+			s.dropSession(*e.Session)
+		}
 	case Condemn:
-		s.Condemned = append(s.Condemned, e.List)
+		s.Condemned = append(s.Condemned, Condemnation{List: e.List, Number: e.N})
 	case Swept:
-		s.Condemned = slices.DeleteFunc(s.Condemned, func(list string) bool { return list == e.List })
+		for i := range s.Condemned {
+			s.Condemned[i].Swept = s.Condemned[i].Swept || s.Condemned[i].List == e.List
+		}
 	case Checkpoint:
 		s.Checkpoint = e.N
 	}
+	s.forgetSwept()
 	s.skip(e.N, hash)
 }
 
 // skip moves past an entry that is not allowed and therefore changes nothing.
 func (s *State) skip(n uint64, hash string) { s.Next, s.Head = n+1, hash }
 
+// lose moves past an entry that cannot be read. The chain cannot be checked for the next one.
+func (s *State) lose(n uint64) {
+	s.skip(n, "")
+	s.incomplete = true
+}
+
 func (s *State) publish(e Entry) {
-	session := s.Session(*e.Session)
-	session.Status, session.Point, session.Published = SessionPublished, e.Point, SealedPart{e.Generation, e.Sealed}
-	s.Points = append(s.Points, PointState{
-		ID: e.Point, Session: *e.Session, Subject: session.Subject, Manifest: e.Manifest, List: e.List, Published: e.N,
-		Summary: SealedPart{e.Generation, e.Sealed},
-	})
+	point := PointState{
+		ID: e.Point, Session: *e.Session, Manifest: e.Manifest, List: e.List, Published: e.N, Summary: SealedPart{e.Generation, e.Sealed},
+	}
+	if session := s.Session(*e.Session); session != nil {
+		session.Status, session.Point, session.Published = SessionPublished, e.Point, point.Summary
+		point.Subject = session.Subject
+	}
+	if s.Point(e.Point) == nil {
+		s.Points = append(s.Points, point)
+	}
 	s.changeRuns(e)
 }
 
@@ -273,6 +340,24 @@ func (s *State) changeRuns(e Entry) {
 			s.Runs = append(s.Runs, run)
 		}
 	}
+}
+
+func (s *State) dropSession(id holdfast.SessionID) {
+	s.Sessions = slices.DeleteFunc(s.Sessions, func(x SessionState) bool { return x.ID == id })
+}
+
+// forgetSwept drops swept condemnations that no open session can have missed.
+func (s *State) forgetSwept() {
+	if len(s.Condemned) == 0 {
+		return
+	}
+	oldest := s.Next
+	for _, session := range s.Sessions {
+		if session.Status == SessionOpen {
+			oldest = min(oldest, session.Begun)
+		}
+	}
+	s.Condemned = slices.DeleteFunc(s.Condemned, func(c Condemnation) bool { return c.Swept && oldest >= c.Number })
 }
 
 // SortedPoints returns the visible points by id, which is by time.

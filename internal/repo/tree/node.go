@@ -158,6 +158,9 @@ func frameNumber(key frameKey, numbers map[frameKey]byte, frames []frameKey) (by
 // anything malformed is KindCorrupt.
 func Decode(data []byte, level, fanOut int, here *chunk.PackRef) (*Node, error) {
 	bitmapSize := fanOut / 8
+	if len(data) > layout.NodeBytesMax {
+		return nil, corrupt("a tree node has %d bytes", len(data))
+	}
 	if len(data) < nodeHeader+bitmapSize || data[0] != nodeVersion || int(data[1]) != level || data[2] != 0 || data[3] != 0 {
 		return nil, corrupt("a tree node is malformed")
 	}
