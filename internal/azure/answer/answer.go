@@ -131,7 +131,8 @@ func Unknown(err error) bool {
 	if errors.As(err, &explained) {
 		return explained.Kind == holdfast.KindUnavailable || explained.Kind == holdfast.KindThrottled
 	}
-	return !permanentTransport(err)
+	var final interface{ NonRetriable() }
+	return !permanentTransport(err) && !errors.As(err, &final)
 }
 
 // Conflict reports whether another operation stands in the way, so that waiting may help.
