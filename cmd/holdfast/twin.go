@@ -31,12 +31,16 @@ manners. Holdfast, Microsoft's SDKs and other clients work against it.`,
 
 func (a *app) twinServe() *cobra.Command {
 	var config twin.Config
+	var snapshotRate bool
 	cmd := &cobra.Command{
 		Use: "serve", Short: "Serve a twin until it is stopped", Args: noArguments,
 		Long: `Serve a twin until it is stopped. It prints "ready" when it answers, and writes DIR/azure.yaml, which --azure takes. Ports, credentials
 and all state stay the same in DIR across restarts.`,
 		Example: `  holdfast twin serve --dir twin --estate estate.yaml`,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return a.serveTwin(cmd.Context(), config) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			config.Options.SnapshotRateOff = !snapshotRate
+			return a.serveTwin(cmd.Context(), config)
+		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&config.Dir, "dir", "", "folder of the twin's state")
@@ -46,6 +50,8 @@ and all state stay the same in DIR across restarts.`,
 	flags.StringVar(&config.FaultFile, "faults", "", "file that says what goes wrong")
 	flags.BoolVar(&config.DataTLS, "data-tls", false, "SAS URLs of disks begin with https")
 	flags.BoolVar(&config.Options.RateLimitsOff, "no-rate-limits", false, "no token buckets at ARM and Resource Graph")
+	flags.BoolVar(&snapshotRate, "snapshot-rate", false, "refuse more than 7 snapshots of a disk in 5 minutes, as Azure does")
+	flags.StringVar(&config.Options.DiskVersion, "disk-version", "", "newest x-ms-version that disk endpoints accept (default: the newest there is)")
 	required(cmd, "dir")
 	return cmd
 }

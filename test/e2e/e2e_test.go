@@ -65,7 +65,8 @@ func newWorld(t *testing.T, estate string) *world {
 	must(t, os.WriteFile(file, []byte(estate), 0o600))
 	var err error
 	w.twin, err = twin.Start(t.Context(), twin.Config{
-		Dir: filepath.Join(w.dir, "twin"), EstateFile: file, Options: twin.Options{RateLimitsOff: true, SnapshotRateOff: true},
+		Dir: filepath.Join(w.dir, "twin"), EstateFile: file, // An old disk endpoint: the product has to speak a version that all of them know.
+		Options: twin.Options{RateLimitsOff: true, SnapshotRateOff: true, DiskVersion: "2023-11-03"},
 	})
 	must(t, err)
 	t.Cleanup(func() { must(t, w.twin.Close(context.Background())) })
