@@ -80,6 +80,16 @@ func TestSAS_Container(t *testing.T) {
 	refused(t, "SAS with another signature", err, 403, "AuthenticationFailed")
 }
 
+// A large upload that is refused hears the refusal, not a broken connection.
+func TestSAS_LargeUploadRefused(t *testing.T) {
+	w := newTwin(t)
+	reader := w.anonymous(w.sas("plain", "r", 0))
+	for range 5 {
+		_, err := reader.NewBlockBlobClient("b").Upload(t.Context(), body(strings.Repeat("x", 16<<20)), nil)
+		refused(t, "large write with a reader's SAS", err, 403, "AuthorizationPermissionMismatch")
+	}
+}
+
 // A SAS of a blob opens that blob, one of a folder all below it and nothing beside it.
 func TestSAS_BlobAndFolder(t *testing.T) {
 	w := newTwin(t)

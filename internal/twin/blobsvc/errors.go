@@ -3,6 +3,7 @@ package blobsvc
 import (
 	"encoding/xml"
 	"errors"
+	"io"
 	"net/http"
 
 	"github.com/holdfast-backup/holdfast/internal/twin/blobsvc/refusal"
@@ -24,11 +25,18 @@ func unsupportedHeader(name string) error {
 	return refuse(http.StatusBadRequest, "UnsupportedHeader", "The twin's blob service does not carry out what header "+name+" asks for.")
 }
 
+// drainBytesMax is how much of a refused body is read away. Without it the server cuts the connection while the client still
+// writes, and the client may see that instead of the answer.
+const drainBytesMax = 128 << 20
+
 // writeError answers with err. An error that is no refusal is a failure of ours: 500, which clients may retry.
 func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	var no *refusal.Error
 	if !errors.As(err, &no) {
 		no = &refusal.Error{Status: http.StatusInternalServerError, Code: "InternalError", Message: err.Error()}
+	}
+	if r.Header.Get("Expect") == "" {
+		_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, drainBytesMax)) // a client that is gone needs no answer
 	}
 	w.Header().Set("x-ms-error-code", no.Code)
 	if r.Method == http.MethodHead || no.Status == http.StatusNotModified {
