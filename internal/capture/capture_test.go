@@ -64,7 +64,13 @@ type world struct {
 
 func newWorld(t *testing.T, vm estate.VirtualMachine, o azuretest.Options) *world {
 	t.Helper()
-	w := &world{Cloud: azuretest.Start(t, azuretest.Estate(vm), o), t: t, vm: azuretest.Machine(vm.Name)}
+	return newWorldOf(t, azuretest.Estate(vm), vm, o)
+}
+
+// newWorldOf is newWorld for a machine of a larger estate.
+func newWorldOf(t *testing.T, e estate.Estate, vm estate.VirtualMachine, o azuretest.Options) *world {
+	t.Helper()
+	w := &world{Cloud: azuretest.Start(t, e, o), t: t, vm: azuretest.Machine(vm.Name)}
 	w.disks = append(w.disks, azuretest.Disk(vm.OSDisk.Name))
 	for _, d := range vm.DataDisks {
 		w.disks = append(w.disks, azuretest.Disk(d.Name))
