@@ -11,6 +11,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/azure/answer"
 	"github.com/holdfast-backup/holdfast/internal/azure/diskdata"
 	"github.com/holdfast-backup/holdfast/internal/machine"
+	"github.com/holdfast-backup/holdfast/internal/vhd"
 )
 
 // How long a SAS lives: three times what reading the whole disk takes at a speed that even a busy endpoint keeps, so that
@@ -130,6 +131,33 @@ func (c *Client) Revoke(ctx context.Context, id holdfast.ResourceID) error {
 		},
 		look: func(context.Context) (bool, error) { return false, nil },
 	})
+}
+
+// endAccess ends all access to a resource that is going to be deleted. An upload that was broken off cannot be ended before
+// it is a fixed VHD: then a footer makes it one, whatever stands before it.
+func (c *Client) endAccess(ctx context.Context, id holdfast.ResourceID) error {
+	err := c.Revoke(ctx, id)
+	if err == nil || typeOf(id) != typeDisk {
+		return err
+	}
+	sub, subErr := c.in(id.Subscription())
+	if subErr != nil {
+		return subErr
+	}
+	disk, getErr := sub.disks.Get(ctx, id.ResourceGroup(), id.Name(), nil)
+	if getErr != nil || disk.Properties == nil || text(disk.Properties.DiskState) != string(armcompute.DiskStateActiveUpload) || disk.Properties.CreationData == nil {
+		return err
+	}
+	sizeBytes := value(disk.Properties.CreationData.UploadSizeBytes) - vhd.FooterBytes
+	upload, err := c.open(ctx, id, sizeBytes, armcompute.AccessLevelWrite)
+	if err != nil {
+		return err
+	}
+	footer := vhd.Footer(sizeBytes, [16]byte{}, c.clock.Now())
+	if err := upload.WriteAt(ctx, footer[:], sizeBytes); err != nil {
+		return err
+	}
+	return upload.Close(ctx)
 }
 
 // hasAccess reports whether resources of id's type can have a SAS.

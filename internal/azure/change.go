@@ -37,8 +37,9 @@ func (c *Client) carryOut(ctx context.Context, ch change) error {
 		if !answer.Unknown(err) && !answer.Conflict(err) || attempt >= c.options.Retry.Attempts {
 			return answer.Explain(err, ch.doing)
 		}
-		c.log.DebugContext(ctx, "outcome unknown, looking", "doing", ch.doing, "attempt", attempt)
-		if done, err := c.await(ctx, ch, answer.RetryAfter(err, c.clock.Now()), attempt); done || err != nil {
+		asked := answer.RetryAfter(err, c.clock.Now())
+		c.log.InfoContext(ctx, "outcome unknown, waiting to look", "doing", ch.doing, "attempt", attempt, "wait", asked.String(), "code", answer.Code(err))
+		if done, err := c.await(ctx, ch, asked, attempt); done || err != nil {
 			return err
 		}
 	}

@@ -204,13 +204,11 @@ func (c *Client) Delete(ctx context.Context, id holdfast.ResourceID) error {
 			if answer.Status(err) != http.StatusConflict || !hasAccess(id) || strings.EqualFold(answer.Code(err), "ScopeLocked") {
 				return err
 			}
-			// Ending an upload whose footer was never written is refused, and still ends the access.
-			revokeErr := c.Revoke(ctx, id)
-			if err = attempt(ctx); err == nil || answer.NotFound(err) {
-				return nil
+			if err := c.endAccess(ctx, id); err != nil {
+				return err
 			}
-			if revokeErr != nil {
-				return revokeErr
+			if err = attempt(ctx); answer.NotFound(err) {
+				return nil
 			}
 			return err
 		},

@@ -141,11 +141,25 @@ func Conflict(err error) bool {
 		return false
 	}
 	switch strings.ToLower(Code(err)) {
-	case "conflict", "operationnotallowed", "anotheroperationinprogress", "retryableerror", "operationpreempted":
+	case "operationnotallowed":
+		return !aboutQuota(err) // a quota does not pass by waiting
+	case "conflict", "anotheroperationinprogress", "retryableerror", "operationpreempted":
 		return true
 	}
 	return false
 }
+
+// aboutQuota reports whether an OperationNotAllowed means an exhausted quota, which has no code of its own.
+func aboutQuota(err error) bool {
+	var response *azcore.ResponseError
+	if errors.As(err, &response) {
+		return saysQuota(CauseOf(response))
+	}
+	var cause *Cause
+	return errors.As(err, &cause) && saysQuota(cause)
+}
+
+func saysQuota(cause *Cause) bool { return strings.Contains(strings.ToLower(cause.Message), "quota") }
 
 // RetryAfter returns how long the service asked to wait, 0 when it did not. now is needed for the date form of the header.
 func RetryAfter(err error, now time.Time) time.Duration {

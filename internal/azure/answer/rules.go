@@ -63,7 +63,7 @@ func ruleByCode(cause *Cause) (rule, bool) {
 	case "quotaexceeded":
 		return rule{holdfast.KindRefused, hintQuota}, true
 	case "operationnotallowed":
-		if strings.Contains(strings.ToLower(cause.Message), "quota") {
+		if saysQuota(cause) {
 			return rule{holdfast.KindRefused, hintQuota}, true
 		}
 		return rule{holdfast.KindConflict, hintAgain}, true
@@ -72,6 +72,8 @@ func ruleByCode(cause *Cause) (rule, bool) {
 		return rule{holdfast.KindUnavailable, hintPlace}, true
 	case "vmmarketplaceinvalidinput":
 		return rule{holdfast.KindInvalid, "the machine's marketplace plan cannot be used; the offer may have been withdrawn"}, true
+	case "networkaccesspolicydenied", "publicnetworkaccessdisabled":
+		return rule{holdfast.KindRefused, "set the networkAccessPolicy of the disk to AllowAll, or run where its private endpoint can be reached"}, true
 	case "changedisksizewhileactivesasnotallowed":
 		return rule{holdfast.KindConflict, hintSAS}, true
 	case "toomanyrequests", "subscriptionrequeststhrottled", "serverbusy":
