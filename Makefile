@@ -1,0 +1,76 @@
+# Everything a developer does here. `make` alone explains itself.
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
+GO ?= go
+BIN := bin
+# How long each fuzz target runs; make fuzz FUZZTIME=10m.
+FUZZTIME ?= 30s
+# Packages whose goroutines share state: these run under the race detector as well.
+RACE := ./internal/blob/... ./internal/repo/... ./internal/azure/... ./internal/capture ./internal/restore \
+	./internal/twin/fault ./internal/twin/state ./internal/twin/vdisk ./internal/twin/export
+
+.PHONY: help
+help: ## say what there is to do
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk 'BEGIN {FS = ":.*## "} {printf "  make %-10s %s\n", $$1, $$2}'
+
+.PHONY: build
+build: ## build bin/holdfast
+	$(GO) build -trimpath -o $(BIN)/holdfast ./cmd/holdfast
+
+.PHONY: test
+test: ## run every test, and those of concurrent packages under the race detector too: what CI runs
+	$(GO) vet ./...
+	$(GO) test -timeout 20m ./...
+	$(GO) test -race -short -timeout 20m $(RACE)
+
+.PHONY: lint
+lint: $(BIN)/golangci-lint ## run the linters of .golangci.yml and check formatting
+	$(BIN)/golangci-lint run ./...
+
+.PHONY: format
+format: $(BIN)/golangci-lint ## format every Go file as lint wants it
+	$(BIN)/golangci-lint fmt ./...
+
+# The linter is built from its pinned source, in a module of its own.
+$(BIN)/golangci-lint: tools/go.mod tools/go.sum
+	cd tools && $(GO) build -o ../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+.PHONY: e2e
+e2e: testdata/js/node_modules ## run what needs others' software: Azurite, Microsoft's JavaScript SDK, filesystem checkers
+	HOLDFAST_REQUIRE_TOOLS=1 HOLDFAST_AZURITE=$(CURDIR)/testdata/js \
+		$(GO) test -count=1 -timeout 20m ./internal/blob/azblob ./internal/vhd ./internal/demo/... ./test/...
+
+testdata/js/node_modules: testdata/js/package.json testdata/js/package-lock.json
+	cd testdata/js && npm ci --omit=optional --ignore-scripts
+	touch $@
+
+.PHONY: kill
+kill: ## kill a backup at each of its outside calls in turn, and run it again (long)
+	HOLDFAST_KILL=all $(GO) test -count=1 -timeout 3h -run Kill -v ./test/e2e
+
+.PHONY: fuzz
+fuzz: ## fuzz every parser of foreign bytes for FUZZTIME each
+	@for package in $$($(GO) list ./...); do \
+		folder=.$${package#$$($(GO) list -m)}; \
+		for target in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$folder/*_test.go 2>/dev/null | cut -c6-); do \
+			echo "$$folder $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$folder; \
+		done; \
+	done
+
+.PHONY: bench
+bench: ## run the benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem ./internal/...
+
+.PHONY: demo
+demo: ## tell the story of the product once
+	$(GO) run ./cmd/holdfast demo --once
+
+.PHONY: images
+images: ## make the demo's disk images anew (Debian's e2fsprogs ntfs-3g xfsprogs fdisk zstd faketime; root)
+	scripts/make-demo-images.sh
+
+.PHONY: docs
+docs: ## check that the pages name what is there, and explain every package and dependency
+	$(GO) test -count=1 -run 'Pages|Map|Explained|Changelog|SayWhat' ./internal/archtest
