@@ -13,9 +13,6 @@ import { BlobSASPermissions, BlobServiceClient, BlockBlobClient, PageBlobClient,
 const given = JSON.parse(await text(process.stdin));
 const MiB = 1 << 20;
 
-// Long-running operations are polled this often: the twin's are short.
-const soon = { updateIntervalInMs: 50 };
-
 const credential = new ClientSecretCredential(given.tenant, given.client, given.secret, {
   authorityHost: given.activeDirectory,
   disableInstanceDiscovery: true,
@@ -73,11 +70,11 @@ function snapshot(name, disk) {
     incremental: true,
     creationData: { createOption: "Copy", sourceResourceId: disk },
     tags: { purpose: "holdout" },
-  }, soon);
+  });
 }
 
 async function access(name) {
-  const granted = await compute.snapshots.grantAccess(given.group, name, { access: "Read", durationInSeconds: 3600 }, soon);
+  const granted = await compute.snapshots.grantAccess(given.group, name, { access: "Read", durationInSeconds: 3600 });
   assert.match(granted.accessSAS, /^https:\/\/.*\/abcd\?/);
   return granted.accessSAS;
 }
@@ -149,7 +146,7 @@ await step("read page ranges and content", async () => {
 });
 
 await step("be refused to delete what has an active SAS", async () => {
-  const error = await refused(409, "OperationNotAllowed", () => compute.snapshots.delete(given.group, "holdout-1", soon));
+  const error = await refused(409, "OperationNotAllowed", () => compute.snapshots.delete(given.group, "holdout-1"));
   assert.match(error.message, /shared access signature/);
   assert.equal((await compute.snapshots.get(given.group, "holdout-1")).diskState, "ActiveSAS");
 });
@@ -176,14 +173,14 @@ await step("be refused a comparison the wrong way round", () =>
   refused(400, undefined, () => new PageBlobClient(firstSAS).getPageRangesDiffForManagedDisks(0, given.osDiskBytes, secondSAS)));
 
 await step("revoke access", async () => {
-  await compute.snapshots.revokeAccess(given.group, "holdout-1", soon);
-  await compute.snapshots.revokeAccess(given.group, "holdout-2", soon);
+  await compute.snapshots.revokeAccess(given.group, "holdout-1");
+  await compute.snapshots.revokeAccess(given.group, "holdout-2");
   await refused(403, "AuthenticationFailed", () => new PageBlobClient(firstSAS).downloadToBuffer(0, 512));
 });
 
 await step("delete the snapshots", async () => {
-  await compute.snapshots.delete(given.group, "holdout-1", soon);
-  await compute.snapshots.delete(given.group, "holdout-2", soon);
+  await compute.snapshots.delete(given.group, "holdout-1");
+  await compute.snapshots.delete(given.group, "holdout-2");
   await refused(404, "ResourceNotFound", () => compute.snapshots.get(given.group, "holdout-1"));
   assert.deepEqual(await all(compute.snapshots.list()), []);
 });
@@ -194,20 +191,20 @@ await step("upload a disk", async () => {
     location: given.location,
     creationData: { createOption: "Upload", uploadSizeBytes: sizeBytes + 512 },
     sku: { name: "Premium_LRS" },
-  }, soon);
+  });
   assert.equal((await compute.disks.get(given.group, "holdout-upload")).diskState, "ReadyToUpload");
-  const granted = await compute.disks.grantAccess(given.group, "holdout-upload", { access: "Write", durationInSeconds: 3600 }, soon);
+  const granted = await compute.disks.grantAccess(given.group, "holdout-upload", { access: "Write", durationInSeconds: 3600 });
   const blob = new PageBlobClient(granted.accessSAS);
   await blob.uploadPages(first, 4 * MiB, MiB);
   await blob.uploadPages(vhdFooter(sizeBytes), sizeBytes, 512);
-  await compute.disks.revokeAccess(given.group, "holdout-upload", soon);
+  await compute.disks.revokeAccess(given.group, "holdout-upload");
   const disk = await compute.disks.get(given.group, "holdout-upload");
   assert.equal(disk.diskState, "Unattached");
   assert.equal(disk.diskSizeGB, 1);
-  const reading = await compute.disks.grantAccess(given.group, "holdout-upload", { access: "Read", durationInSeconds: 3600 }, soon);
+  const reading = await compute.disks.grantAccess(given.group, "holdout-upload", { access: "Read", durationInSeconds: 3600 });
   assert.deepEqual(await new PageBlobClient(reading.accessSAS).downloadToBuffer(4 * MiB, MiB), first);
-  await compute.disks.revokeAccess(given.group, "holdout-upload", soon);
-  await compute.disks.delete(given.group, "holdout-upload", soon);
+  await compute.disks.revokeAccess(given.group, "holdout-upload");
+  await compute.disks.delete(given.group, "holdout-upload");
 });
 
 // vhdFooter is the end of a fixed VHD, as the specification of the format lays it out.
