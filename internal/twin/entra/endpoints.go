@@ -19,6 +19,9 @@ import (
 	"github.com/google/uuid"
 )
 
+// adfsTenant is the path of AD FS, where a tenant's id stands otherwise.
+const adfsTenant = "adfs"
+
 const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 // Owns reports whether the path is one of the identity provider's, as opposed to ARM's on the same listener.
@@ -37,12 +40,27 @@ const (
 
 // endpointOf ignores the tenant, which is checked later, and casing.
 func endpointOf(path string) endpoint {
-	path = strings.ToLower(path)
-	if path == "/common/discovery/instance" {
+	if strings.EqualFold(path, "/common/discovery/instance") {
 		return instanceDiscovery
 	}
-	_, rest, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
-	switch rest {
+	_, rest := split(path)
+	return endpointBehind(rest)
+}
+
+// split cuts a path into its tenant and what follows. The Azure CLI is told an authority that ends in /adfs and sets a
+// tenant's name behind it all the same when it resolves the name, so that AD FS stands before the tenant then
+// (azure-cli 2.45, profile/_validators.py: '{}/{}/.well-known/openid-configuration').
+func split(path string) (tenant, rest string) {
+	tenant, rest, _ = strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	if !strings.EqualFold(tenant, adfsTenant) || endpointBehind(rest) != unknownEndpoint {
+		return tenant, rest
+	}
+	tenant, rest, _ = strings.Cut(rest, "/")
+	return tenant, rest
+}
+
+func endpointBehind(rest string) endpoint {
+	switch strings.ToLower(rest) {
 	case "oauth2/token":
 		return tokenV1
 	case "oauth2/v2.0/token":
@@ -59,7 +77,7 @@ func endpointOf(path string) endpoint {
 func (s *Service) Handler() http.Handler { return http.HandlerFunc(s.serve) }
 
 func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
-	tenant, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	tenant, _ := split(r.URL.Path)
 	which := endpointOf(r.URL.Path)
 	wanted := http.MethodGet
 	if which == tokenV1 || which == tokenV2 {
@@ -92,7 +110,7 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
 
 // knowsTenant: the AD FS path stands for the one tenant, as it does for the Azure CLI on a private cloud.
 func (s *Service) knowsTenant(tenant string) bool {
-	return strings.EqualFold(tenant, s.config.Tenant) || strings.EqualFold(tenant, "adfs")
+	return strings.EqualFold(tenant, s.config.Tenant) || strings.EqualFold(tenant, adfsTenant)
 }
 
 func (s *Service) serveConfiguration(w http.ResponseWriter, tenant string) {
@@ -103,7 +121,7 @@ func (s *Service) serveConfiguration(w http.ResponseWriter, tenant string) {
 		"response_types_supported": []string{"code", "id_token", "token"}, "subject_types_supported": []string{"pairwise"},
 		"id_token_signing_alg_values_supported": []string{"RS256"}, "scopes_supported": []string{"openid"},
 	}
-	if strings.EqualFold(tenant, "adfs") {
+	if strings.EqualFold(tenant, adfsTenant) {
 		configuration["issuer"], configuration["token_endpoint"] = base, base+"/oauth2/token"
 	}
 	writeJSON(w, http.StatusOK, configuration)

@@ -183,20 +183,32 @@ func TestTokenEndpoint_RefusesWithThePlatformsCodes(t *testing.T) {
 // post sends a token request by hand and returns status and body.
 func (f *fixture) post(t *testing.T, path string, form url.Values) (int, map[string]any) {
 	t.Helper()
-	response, err := f.server.Client().PostForm(f.server.URL+path, form)
-	if err != nil {
-		t.Fatal(err)
+	return answer(t)(f.server.Client().PostForm(f.server.URL+path, form))
+}
+
+func (f *fixture) get(t *testing.T, path string) (int, map[string]any) {
+	t.Helper()
+	return answer(t)(f.server.Client().Get(f.server.URL + path))
+}
+
+// answer reads what came back as JSON.
+func answer(t *testing.T) func(*http.Response, error) (int, map[string]any) {
+	return func(response *http.Response, err error) (int, map[string]any) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		data, err := io.ReadAll(response.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body := map[string]any{}
+		if err := json.Unmarshal(data, &body); err != nil {
+			t.Fatalf("%s: %s", err, data)
+		}
+		return response.StatusCode, body
 	}
-	defer response.Body.Close()
-	data, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	body := map[string]any{}
-	if err := json.Unmarshal(data, &body); err != nil {
-		t.Fatalf("%s: %s", err, data)
-	}
-	return response.StatusCode, body
 }
 
 func TestTokenEndpoint_V1AndADFSPathsAndCasing(t *testing.T) {
@@ -212,6 +224,26 @@ func TestTokenEndpoint_V1AndADFSPathsAndCasing(t *testing.T) {
 		if _, err := f.Verify(bearer(body["access_token"].(string)), entra.AudienceARM, entra.AudienceARMLegacy); err != nil {
 			t.Errorf("%s: %v", path, err)
 		}
+	}
+}
+
+// TestConfiguration_TenantBehindADFS asks as azure-cli 2.45 does when its authority ends in /adfs and the tenant is a name:
+// the third segment of the issuer is what it logs in to.
+func TestConfiguration_TenantBehindADFS(t *testing.T) {
+	f := start(t)
+	for path, third := range map[string]string{
+		"/adfs/adfs/.well-known/openid-configuration":           "adfs",
+		"/adfs/.well-known/openid-configuration":                "adfs",
+		"/adfs/" + tenant + "/.well-known/openid-configuration": tenant,
+	} {
+		status, body := f.get(t, path)
+		issuer, _ := body["issuer"].(string)
+		if parts := strings.Split(issuer, "/"); status != http.StatusOK || len(parts) < 4 || parts[3] != third {
+			t.Errorf("%s: %d, issuer %q", path, status, issuer)
+		}
+	}
+	if status, _ := f.get(t, "/adfs/elsewhere/.well-known/openid-configuration"); status != http.StatusBadRequest {
+		t.Errorf("a foreign tenant behind /adfs: %d", status)
 	}
 }
 
