@@ -3,6 +3,7 @@ package capture_test
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -166,10 +167,8 @@ func TestRun_AnotherRunInBetween_OnlyTheLaterOnePublishes(t *testing.T) {
 	w := newWorld(t, pair(), azuretest.Options{})
 	w.scribble(0)
 	var later capture.Result
-	once := false
 	flow := w.flow(w.Client(t), w.store, func(p capture.Progress) {
-		if p.Stage == capture.StagePublish && !once {
-			once = true
+		if p.Stage == capture.StagePublish { // told once, by the goroutine of Run
 			later = w.backup(capture.Options{})
 		}
 	})
@@ -189,7 +188,7 @@ func TestRun_LostPublication_IsFoundOut(t *testing.T) {
 	w.scribble(0)
 	store := &deafStore{Store: w.store}
 	flow := w.flow(w.Client(t), store, func(p capture.Progress) {
-		store.deaf = p.Stage == capture.StagePublish
+		store.deaf.Store(p.Stage == capture.StagePublish)
 	})
 	result, err := flow.Run(t.Context(), w.vm, capture.Options{})
 	if err != nil {
@@ -201,12 +200,12 @@ func TestRun_LostPublication_IsFoundOut(t *testing.T) {
 // deafStore loses the answers to puts of log entries while it is deaf.
 type deafStore struct {
 	blob.Store
-	deaf bool
+	deaf atomic.Bool
 }
 
 func (s *deafStore) Put(ctx context.Context, name string, data []byte, o blob.PutOptions) error {
 	err := s.Store.Put(ctx, name, data, o)
-	if s.deaf && strings.HasPrefix(name, "log/") {
+	if s.deaf.Load() && strings.HasPrefix(name, "log/") {
 		return holdfast.Errorf(holdfast.KindUnavailable, "the answer got lost")
 	}
 	return err
