@@ -43,7 +43,7 @@ var table = []ban{
 		because: "flows take Azure as the small interfaces that they declare; only the wiring knows the adapter",
 	},
 	{
-		to: []string{"internal/twin"}, except: []string{"internal/twin", "internal/azure/azuretest", "internal/demo", "cmd", "internal/sim"},
+		to: []string{"internal/twin"}, except: []string{"internal/twin", "internal/azure/azuretest", "cmd", "internal/sim"},
 		because: "product code must not be able to tell the twin from Azure; it stands below the SDK, over HTTP",
 	},
 	{
