@@ -3,6 +3,7 @@ package repo
 import (
 	"context"
 	"runtime"
+	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -11,6 +12,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/blob"
 	"github.com/holdfast-backup/holdfast/internal/repo/chunk"
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
+	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
 	"github.com/holdfast-backup/holdfast/internal/repo/seal"
 	"github.com/holdfast-backup/holdfast/internal/repo/tree"
 )
@@ -41,13 +43,34 @@ func (v *verifier) checkContent(ctx context.Context) error {
 			if err := w.disk(ctx, disk); err != nil {
 				return err
 			}
-			if w.lost != "" {
-				v.hits(p.ID)
+			if w.lost == "" {
+				continue
+			}
+			v.hits(p.ID)
+			if explained, err := v.explains(ctx, p); err != nil {
+				return err
+			} else if !explained { // nothing that is damaged says why
 				v.problem(p.Manifest, "disk %s of the point has lost %s", disk.LUN, w.lost)
 			}
 		}
 	}
 	return nil
+}
+
+// explains reports whether something that the point needs is known to be damaged.
+func (v *verifier) explains(ctx context.Context, p oplog.PointState) (bool, error) {
+	packs, includes, err := expandPackList(ctx, v.store, p.List)
+	if err != nil {
+		return true, ignoreDamage(err)
+	}
+	return slices.ContainsFunc(append(packs, includes...), v.isProblem), nil
+}
+
+func ignoreDamage(err error) error {
+	if isDamage(err) {
+		return nil
+	}
+	return err
 }
 
 // soundIDs holds the chunks and nodes that were found authentic in some pack, by a short key: at scale the memory matters, and
@@ -69,20 +92,18 @@ func (s *soundIDs) has(id chunk.ID) bool {
 	return s.ids[[8]byte(id[:8])]
 }
 
-// openPacks opens all packs that points need and returns the ids found in them.
+// openPacks opens all packs that points need and returns the ids found in them. When a pack list is damaged that is any pack.
 func (v *verifier) openPacks(ctx context.Context) (*soundIDs, error) {
 	sound := &soundIDs{ids: map[[8]byte]bool{}}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
-	for name := range v.known {
+	packs := v.known
+	if v.listLost {
+		packs = v.present
+	}
+	for name := range packs {
 		kind, _ := layout.Parse(name)
-		if kind != layout.DataPack && kind != layout.TreePack {
-			continue
-		}
-		v.mu.Lock()
-		_, bad := v.problems[name]
-		v.mu.Unlock()
-		if bad {
+		if kind != layout.DataPack && kind != layout.TreePack || v.isProblem(name) {
 			continue
 		}
 		g.Go(func() error {

@@ -61,13 +61,20 @@ type ObjectProblem struct {
 // there, and at level 2 the content of every restore point. It returns an error only when it could not check; damage is in
 // the report.
 func Verify(ctx context.Context, store blob.Store, o VerifyOptions) (Report, error) {
-	v := &verifier{store: store, o: o, problems: map[string]string{}, hit: map[holdfast.PointID]bool{}}
+	v := newVerifier(store, o)
 	if o.Level == VerifyComplete && o.Repository == nil {
 		return Report{}, holdfast.Errorf(holdfast.KindWrongKey, "level 2 decrypts, so it needs the repository's password").WithHint("give the password, or verify at level 1")
 	}
-	if err := v.auditLog(ctx); err != nil {
+	audited, err := v.auditLog(ctx)
+	if err != nil {
 		return Report{}, err
 	}
+	return v.check(ctx, audited)
+}
+
+// check is what follows the audit of the log.
+func (v *verifier) check(ctx context.Context, audited oplog.Audited) (Report, error) {
+	v.noteLog(audited)
 	if err := v.checkObjects(ctx); err != nil {
 		return Report{}, err
 	}
@@ -77,7 +84,7 @@ func Verify(ctx context.Context, store blob.Store, o VerifyOptions) (Report, err
 	if err := v.checkLosses(ctx); err != nil {
 		return Report{}, err
 	}
-	if o.Level == VerifyComplete {
+	if v.o.Level == VerifyComplete {
 		if err := v.checkContent(ctx); err != nil {
 			return Report{}, err
 		}
@@ -91,12 +98,19 @@ type verifier struct {
 	state oplog.State
 	known map[string]bool // objects that the log leads to, filled in as they are found
 
+	listLost bool                   // a pack list could not be read
+	sound    func(name string) bool // tells of objects that were found sound before and have not changed; nil for none
+
 	mu       sync.Mutex // guards the fields below
 	problems map[string]string
 	hit      map[holdfast.PointID]bool
 	present  map[string]bool
 	checked  int
 	bytes    int64
+}
+
+func newVerifier(store blob.Store, o VerifyOptions) *verifier {
+	return &verifier{store: store, o: o, problems: map[string]string{}, hit: map[holdfast.PointID]bool{}}
 }
 
 func (v *verifier) problem(name, format string, args ...any) {
@@ -115,20 +129,21 @@ func (v *verifier) hits(points ...holdfast.PointID) {
 	}
 }
 
-// auditLog folds the log from its first entry and notes what the log leads to.
-func (v *verifier) auditLog(ctx context.Context) error {
+// auditLog folds the log from its first entry.
+func (v *verifier) auditLog(ctx context.Context) (oplog.Audited, error) {
 	newest, err := v.newestListed(ctx)
 	if err != nil {
-		return err
+		return oplog.Audited{}, err
 	}
 	var ring *keys.Ring
 	if v.o.Repository != nil {
 		ring = v.o.Repository.ring
 	}
-	audited, err := oplog.Audit(ctx, v.store, ring, newest)
-	if err != nil {
-		return err
-	}
+	return oplog.Audit(ctx, v.store, ring, newest)
+}
+
+// noteLog takes over what is wrong with the log and what it leads to.
+func (v *verifier) noteLog(audited oplog.Audited) {
 	v.state, v.known = audited.State, map[string]bool{}
 	for _, p := range audited.Problems {
 		v.problem(p.Object, "%s", p.Text)
@@ -144,7 +159,6 @@ func (v *verifier) auditLog(ctx context.Context) error {
 			v.known[name] = true
 		}
 	}
-	return nil
 }
 
 // listedGapMax is how many entries may be missing in a row before a listed one that lies beyond them is taken for a stray object.
@@ -165,12 +179,17 @@ func (v *verifier) newestListed(ctx context.Context) (uint64, error) {
 	return newest, nil
 }
 
+const (
+	readBytes  = 1 << 20  // read at once
+	smallBytes = 64 << 10 // smaller objects get a buffer of their own size
+)
+
 // checkObjects hashes every object that a listing shows.
 func (v *verifier) checkObjects(ctx context.Context) error {
 	v.present = map[string]bool{}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(max(4, 2*runtime.GOMAXPROCS(0)))
-	buffers := sync.Pool{New: func() any { b := make([]byte, 1<<20); return &b }}
+	buffers := sync.Pool{New: func() any { b := make([]byte, readBytes); return &b }}
 	for info, err := range v.store.List(ctx, "") {
 		if err != nil {
 			return errors.Join(err, g.Wait())
@@ -178,7 +197,13 @@ func (v *verifier) checkObjects(ctx context.Context) error {
 		v.mu.Lock()
 		v.present[info.Name] = true
 		v.mu.Unlock()
+		if v.sound != nil && v.sound(info.Name) {
+			continue
+		}
 		g.Go(func() error {
+			if info.Size < smallBytes {
+				return v.checkObject(gctx, info.Name, make([]byte, info.Size+1))
+			}
 			buffer := buffers.Get().(*[]byte)
 			defer buffers.Put(buffer)
 			return v.checkObject(gctx, info.Name, *buffer)
@@ -271,6 +296,7 @@ func (v *verifier) checkPoints(ctx context.Context) error {
 			return err
 		}
 		if err != nil {
+			v.listLost = true
 			v.hits(p.ID)
 			v.problem(p.List, "a pack list of the point cannot be read: %v", err)
 		}
@@ -308,7 +334,7 @@ func (v *verifier) mustExist(ctx context.Context, name string) error {
 	}
 	if err == nil {
 		v.present[name] = true
-		return v.checkObject(ctx, name, make([]byte, 1<<20))
+		return v.checkObject(ctx, name, make([]byte, readBytes))
 	}
 	return err
 }

@@ -107,6 +107,13 @@ type parsed struct {
 	hash string // of the stored bytes, in hex
 }
 
+// entryForm is what says whether an entry can be understood.
+type entryForm struct {
+	Holdfast int  `json:"holdfast"`
+	Format   int  `json:"format"`
+	Kind     Kind `json:"kind"`
+}
+
 const (
 	macLineSize = len("mac ") + 2*sha256.Size + 1
 	sumLineSize = len("sum ") + 2*sha256.Size + 1
@@ -119,25 +126,30 @@ func parse(stored []byte, n uint64) (parsed, error) {
 	if err != nil {
 		return parsed{}, holdfast.Errorf(holdfast.KindCorrupt, "log entry %d %v", n, err)
 	}
-	var version struct {
-		Holdfast int  `json:"holdfast"`
-		Format   int  `json:"format"`
-		Kind     Kind `json:"kind"`
-	}
-	if err := json.Unmarshal(line, &version); err != nil {
-		return parsed{}, holdfast.Errorf(holdfast.KindCorrupt, "log entry %d is not JSON", n)
+	p := parsed{line: line, mac: mac, hash: layout.Hash(sha256.Sum256(stored)).String()}
+	unreadable := json.Unmarshal(line, &p.Entry)
+	version := entryForm{p.Holdfast, p.Format, p.Kind}
+	if unreadable != nil { // a newer version may give fields other types
+		if err := json.Unmarshal(line, &version); err != nil {
+			return parsed{}, holdfast.Errorf(holdfast.KindCorrupt, "log entry %d is not JSON", n)
+		}
 	}
 	if version.Holdfast != entryVersion || version.Format > layout.FormatVersion || !known(version.Kind) {
 		return parsed{}, newer(n, version.Kind)
 	}
-	p := parsed{line: line, mac: mac, hash: layout.Hash(sha256.Sum256(stored)).String()}
-	if err := json.Unmarshal(line, &p.Entry); err != nil {
-		return parsed{}, holdfast.Errorf(holdfast.KindCorrupt, "log entry %d: %v", n, err)
+	if unreadable != nil {
+		return parsed{}, holdfast.Errorf(holdfast.KindCorrupt, "log entry %d: %v", n, unreadable)
 	}
 	if p.N != n {
 		return parsed{}, holdfast.Errorf(holdfast.KindCorrupt, "log entry %d says that it is number %d", n, p.N)
 	}
 	return p, nil
+}
+
+// Check returns an error unless stored bytes prove themselves as entry n.
+func Check(stored []byte, n uint64) error {
+	_, err := parse(stored, n)
+	return err
 }
 
 func newer(n uint64, kind Kind) error {
