@@ -34,11 +34,12 @@ func matchesAny(patterns []string, action string) bool {
 	return false
 }
 
-// resolveExtension serves Microsoft.Authorization below any scope: locks and permissions.
+// resolveExtension serves what lies below any scope: locks and permissions of Microsoft.Authorization, and tags of
+// Microsoft.Resources.
 func (s *Server) resolveExtension(call *Call, segments []string) (p plan, found bool, err error) {
 	at := -1
 	for i := 0; i+2 < len(segments); i++ {
-		if strings.EqualFold(segments[i], "providers") && strings.EqualFold(segments[i+1], "Microsoft.Authorization") {
+		if strings.EqualFold(segments[i], "providers") && (strings.EqualFold(segments[i+1], "Microsoft.Authorization") || strings.EqualFold(segments[i+1], "Microsoft.Resources")) {
 			at = i
 		}
 	}
@@ -47,7 +48,10 @@ func (s *Server) resolveExtension(call *Call, segments []string) (p plan, found 
 	}
 	scope := "/" + strings.Join(segments[:at], "/")
 	rest := segments[at+2:]
-	p = plan{subject: "Microsoft.Authorization/" + rest[0], versions: authorizationVersions(), params: map[string]string{"scope": scope}}
+	p = plan{subject: segments[at+1] + "/" + rest[0], versions: authorizationVersions(), params: map[string]string{"scope": scope}}
+	if strings.EqualFold(segments[at+1], "Microsoft.Resources") {
+		return tagsPlan(p, call, scope, rest)
+	}
 	switch {
 	case strings.EqualFold(rest[0], "permissions") && len(rest) == 1 && call.Method == http.MethodGet:
 		p.action, p.serve = "Microsoft.Authorization/permissions/read", listPermissions

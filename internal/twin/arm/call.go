@@ -16,7 +16,7 @@ import (
 type Call struct {
 	Context   context.Context
 	Method    string
-	Path      string            // as sent, without the query
+	Path      string            // as sent, without the query and without empty segments
 	Params    map[string]string // what a route's template captured, in the casing sent
 	Query     url.Values
 	Version   string // api-version
@@ -92,10 +92,8 @@ func (c *Call) subscription() string {
 	return ""
 }
 
+// splitPath leaves empty segments out, as the platform does: its generic clients leave one where a resource has no parent
+// (Microsoft.Compute//virtualMachines/web-1).
 func splitPath(path string) []string {
-	path = strings.Trim(path, "/")
-	if path == "" {
-		return nil
-	}
-	return strings.Split(path, "/")
+	return strings.FieldsFunc(path, func(r rune) bool { return r == '/' })
 }

@@ -143,14 +143,11 @@ func (s *Server) newCall(r *http.Request, principal string) (*Call, error) {
 		return nil, Errorf(http.StatusBadRequest, "InvalidQuery", "The query string cannot be read: %v.", err)
 	}
 	call := &Call{
-		Context: r.Context(), Method: r.Method, Path: strings.TrimSuffix(r.URL.Path, "/"), Query: query, Version: queryValue(query, "api-version"),
+		Context: r.Context(), Method: r.Method, Path: "/" + strings.Join(splitPath(r.URL.Path), "/"), Query: query, Version: queryValue(query, "api-version"),
 		Principal: principal, Now: s.clock.Now().UTC(), View: s.state.View(), server: s, base: "https://" + r.Host,
 	}
 	if s.config.PublicURL != nil {
 		call.base = s.config.PublicURL()
-	}
-	if strings.Contains(call.Path, "//") {
-		return nil, Errorf(http.StatusBadRequest, "InvalidRequestUri", "The path %s has an empty segment.", call.Path)
 	}
 	return call, readBody(call, r)
 }

@@ -130,9 +130,15 @@ func putNetwork(call *arm.Call, id string, existing *state.Document) (arm.Answer
 	return accept(call, doc, existing == nil), nil
 }
 
+// renderNetwork shows the subnets, and what clients look up without asking whether it is there, as the Azure CLI's tables do.
 func renderNetwork(view *state.View, doc *state.Document) state.Object {
 	body := doc.Body.Clone()
-	var subnets []state.Object
+	for _, name := range []string{"properties.enableDdosProtection", "properties.enableVmProtection"} {
+		if body.At(name) == nil {
+			body.Set(name, false)
+		}
+	}
+	subnets := []state.Object{}
 	for _, subnet := range subnetsOf(view, doc.ID) {
 		subnets = append(subnets, subnet.Body.Clone())
 	}

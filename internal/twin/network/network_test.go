@@ -164,3 +164,16 @@ func TestNetwork_SubnetsAsChildren(t *testing.T) {
 	n.want(http.MethodDelete, prefix+"virtualNetworks/net"+version, "", 202, "")
 	n.want(http.MethodGet, prefix+"virtualNetworks/net/subnets/front"+version, "", 404, "ResourceNotFound")
 }
+
+// TestNetwork_ShowsWhatClientsTakeForGranted: the Azure CLI's table of networks fails without these members.
+func TestNetwork_ShowsWhatClientsTakeForGranted(t *testing.T) {
+	n := newNet(t)
+	n.want(http.MethodPut, prefix+"virtualNetworks/bare"+version, `{"location":"westeurope","properties":{"addressSpace":{"addressPrefixes":["10.2.0.0/16"]},"enableDdosProtection":true}}`, 201, "")
+	shown := n.want(http.MethodGet, prefix+"virtualNetworks/bare"+version, "", 200, "")
+	if subnets, isList := shown.At("properties.subnets").([]any); !isList || len(subnets) != 0 {
+		t.Errorf("subnets %v", shown.At("properties.subnets"))
+	}
+	if shown.At("properties.enableDdosProtection") != true || shown.At("properties.enableVmProtection") != false {
+		t.Errorf("protection: %v", shown.Object("properties"))
+	}
+}
