@@ -22,6 +22,11 @@ const (
 	packItemsMax = 32 << 10
 )
 
+// newPackBuffers returns a pool of memory for packs. Fresh memory of that size takes longer to get than to fill.
+func newPackBuffers() *sync.Pool {
+	return &sync.Pool{New: func() any { b := make([]byte, 0, packBufferBytes); return &b }}
+}
+
 // packer gathers sealed frames of one kind into packs and stores them. Safe for concurrent use.
 type packer struct {
 	r       *Repository
@@ -29,7 +34,7 @@ type packer struct {
 	session holdfast.SessionID
 	stored  func(name string, entries []index.Entry) error // called once per stored pack, from any goroutine
 	failed  func(error)                                    // called when a pack cannot be stored, from any goroutine
-	buffers chan []byte
+	room    chan struct{}                                  // one token per pack that may be in memory
 	uploads *errgroup.Group
 	ctx     context.Context // ends when an upload fails or the session does
 
@@ -40,16 +45,13 @@ type packer struct {
 type openPack struct {
 	ref     *chunk.PackRef
 	w       *seal.Writer
-	buffer  []byte
+	buffer  *[]byte
 	entries []index.Entry
 }
 
 func newPacker(s *Session, kind seal.Kind) *packer {
-	p := &packer{r: s.r, kind: kind, session: s.id, stored: s.packStored, failed: s.fail, buffers: make(chan []byte, packBuffers)}
+	p := &packer{r: s.r, kind: kind, session: s.id, stored: s.packStored, failed: s.fail, room: make(chan struct{}, packBuffers)}
 	p.uploads, p.ctx = errgroup.WithContext(s.ctx)
-	for range packBuffers {
-		p.buffers <- nil // made when first needed
-	}
 	return p
 }
 
@@ -99,16 +101,13 @@ func (p *packer) packFor(plaintext, items, count int) (*openPack, error) {
 	if p.ctx.Err() != nil { // an upload failed: nothing is worth being read any more
 		return nil, context.Cause(p.ctx)
 	}
-	var buffer []byte
 	select {
-	case buffer = <-p.buffers:
+	case p.room <- struct{}{}:
 	case <-p.ctx.Done():
 		return nil, context.Cause(p.ctx)
 	}
-	if buffer == nil {
-		buffer = make([]byte, 0, packBufferBytes)
-	}
-	w, err := seal.NewWriter(buffer, p.r.ring, seal.NewHeader(p.kind, p.r.ring, p.r.id, p.session))
+	buffer := p.r.packBuffers.Get().(*[]byte)
+	w, err := seal.NewWriter(*buffer, p.r.ring, seal.NewHeader(p.kind, p.r.ring, p.r.id, p.session))
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +133,8 @@ func (p *packer) close() {
 
 func (p *packer) upload(pack *openPack) error {
 	name, err := p.r.put(p.ctx, p.kind.ObjectKind(), pack.w.Finish(nil))
-	p.buffers <- pack.buffer // never blocks: there are as many places as buffers
+	p.r.packBuffers.Put(pack.buffer)
+	<-p.room
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"log/slog"
 	"runtime"
+	"sync"
 	"sync/atomic"
 
 	"github.com/holdfast-backup/holdfast"
@@ -58,6 +59,8 @@ type Repository struct {
 	frames  *cache.Cache[frameKey, []byte]
 	nodes   *cache.Cache[chunk.ID, *tree.Node]
 	runs    *runSet
+
+	packBuffers *sync.Pool // of *[]byte
 }
 
 type frameKey struct {
@@ -103,10 +106,7 @@ func Init(ctx context.Context, store blob.Store, o InitOptions) (*Repository, er
 	if !o.Unencrypted {
 		slot = keys.NewPasswordSlot(id, repositoryKey, o.Password, o.KDF)
 	}
-	if _, err := store.Stat(ctx, layout.EntryName(0)); err == nil {
-		return nil, holdfast.Errorf(holdfast.KindConflict, "there is a repository at %s already", store.URL()).
-			WithHint("use it as it is, or choose an empty folder")
-	} else if !errors.Is(err, blob.ErrNotFound) {
+	if err := mustBeEmpty(ctx, store); err != nil {
 		return nil, err
 	}
 	slotName, err := putKeyObject(ctx, store, slot.Encode)
@@ -122,6 +122,28 @@ func Init(ctx context.Context, store blob.Store, o InitOptions) (*Repository, er
 		return nil, err
 	}
 	return Open(ctx, store, OpenOptions{Password: o.Password, Clock: o.Clock, Tool: o.Tool})
+}
+
+// mustBeEmpty refuses a store with a repository in it, also one that has lost its first entry. Keys that an Init left which died
+// do not matter.
+func mustBeEmpty(ctx context.Context, store blob.Store) error {
+	_, err := store.Stat(ctx, layout.EntryName(0))
+	if err != nil && !errors.Is(err, blob.ErrNotFound) {
+		return err
+	}
+	found := err == nil
+	for _, err := range store.List(ctx, layout.LogPrefix) {
+		if err != nil {
+			return err
+		}
+		found = true
+		break
+	}
+	if found {
+		return holdfast.Errorf(holdfast.KindConflict, "there is a repository at %s already", store.URL()).
+			WithHint("use it as it is, or choose an empty folder")
+	}
+	return nil
 }
 
 func putKeyObject(ctx context.Context, store blob.Store, encode func() ([]byte, error)) (string, error) {
@@ -156,7 +178,8 @@ func Open(ctx context.Context, store blob.Store, o OpenOptions) (*Repository, er
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	r := &Repository{
-		store: &countingStore{Store: store}, clock: o.Clock, tool: o.Tool, log: o.Log, oplog: entries, ring: ring, id: state.Repository,
+		packBuffers: newPackBuffers(),
+		store:       &countingStore{Store: store}, clock: o.Clock, tool: o.Tool, log: o.Log, oplog: entries, ring: ring, id: state.Repository,
 		hasher: chunk.NewHasher(ring), codec: seal.NewCodec(runtime.GOMAXPROCS(0)), params: state.Parameters,
 		openers: cache.New[string](openPacksMax, func(*seal.Opener) int64 { return 1 }),
 		frames:  cache.New[frameKey](frameCacheBytes, func(b []byte) int64 { return int64(cap(b)) }),

@@ -168,7 +168,7 @@ const listedGapMax = 1024
 // the audit look further: without it, entries that were lost at the log's end, but for one, would pass unseen.
 func (v *verifier) newestListed(ctx context.Context) (uint64, error) {
 	newest := uint64(0)
-	for info, err := range v.store.List(ctx, "log/") {
+	for info, err := range v.store.List(ctx, layout.LogPrefix) {
 		if err != nil {
 			return 0, err
 		}
@@ -264,14 +264,11 @@ func belongs(kind layout.Kind, beginning []byte, id keys.RepositoryID) bool {
 	if id == (keys.RepositoryID{}) {
 		return true // the log is lost: nobody can say
 	}
-	says := func(label string) bool {
-		return bytes.Contains(beginning, []byte(`"holdfast":"`+label)) && bytes.Contains(beginning, []byte(`"repository":"`+id.String()+`"`))
-	}
 	switch kind {
-	case layout.KeyObject:
-		return says("key ")
+	case layout.KeyObject: // may be left of an Init that died, which drew an id of its own
+		return bytes.Contains(beginning, []byte(`"holdfast":"key `))
 	case layout.State:
-		return says("log state")
+		return bytes.Contains(beginning, []byte(`"holdfast":"log state"`)) && bytes.Contains(beginning, []byte(`"repository":"`+id.String()+`"`))
 	case layout.List:
 		return bytes.HasPrefix(beginning, []byte(condemnationLabel+"\n")) ||
 			bytes.HasPrefix(beginning, fmt.Appendf(nil, "%s\nrepository %s\n", listLabel, id))

@@ -73,9 +73,11 @@ func (k Kind) BytesMax() int64 {
 	return ObjectBytesMax
 }
 
+// LogPrefix begins the names of log entries.
+const LogPrefix = "log/"
+
 // Prefixes of object names, one per kind.
 const (
-	logPrefix   = "log/"
 	keysPrefix  = "keys/"
 	statePrefix = "state/"
 	dataPrefix  = "data/"
@@ -95,7 +97,7 @@ type Hash [HashSize]byte
 func Sum(data []byte) Hash { return sha256.Sum256(data) }
 
 // EntryName returns the name of log entry n.
-func EntryName(n uint64) string { return fmt.Sprintf("%s%020d", logPrefix, n) }
+func EntryName(n uint64) string { return fmt.Sprintf("%s%020d", LogPrefix, n) }
 
 // Name returns the name of an object of the given kind whose stored bytes have that hash.
 func Name(kind Kind, hash Hash) string {
@@ -124,7 +126,7 @@ func Name(kind Kind, hash Hash) string {
 // Parse tells the kind of an object from its name, and its hash where the name holds one. A name that the format does not
 // know is Foreign.
 func Parse(name string) (Kind, Hash) {
-	if number, ok := strings.CutPrefix(name, logPrefix); ok {
+	if number, ok := strings.CutPrefix(name, LogPrefix); ok {
 		if _, err := ParseEntryName(name); err != nil || number == "" {
 			return Foreign, Hash{}
 		}
@@ -154,7 +156,7 @@ func Parse(name string) (Kind, Hash) {
 			digits = digits[3:]
 		}
 		var hash Hash
-		if len(digits) != 2*HashSize || strings.ToLower(digits) != digits {
+		if len(digits) != 2*HashSize || strings.ContainsAny(digits, "ABCDEF") {
 			return Foreign, Hash{}
 		}
 		if _, err := hex.Decode(hash[:], []byte(digits)); err != nil {
@@ -167,7 +169,7 @@ func Parse(name string) (Kind, Hash) {
 
 // ParseEntryName returns the number of a log entry's name.
 func ParseEntryName(name string) (uint64, error) {
-	digits, ok := strings.CutPrefix(name, logPrefix)
+	digits, ok := strings.CutPrefix(name, LogPrefix)
 	if !ok || len(digits) != 20 {
 		return 0, fmt.Errorf("%q is not the name of a log entry", name)
 	}
