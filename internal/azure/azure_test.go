@@ -2,8 +2,13 @@ package azure_test
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -234,6 +239,54 @@ func TestErrors_OfConfigurationAndNetwork_SayWhatToDo(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestCertificate proves that the identity may prove itself with a certificate, and that one nobody registered is refused.
+func TestCertificate_SignsIn(t *testing.T) {
+	c := azuretest.Start(t, azuretest.Estate(web()), azuretest.Options{})
+	registered, file := newCertificate(t)
+	_, other := newCertificate(t)
+	c.Register(registered)
+	for file, kind := range map[string]holdfast.Kind{file: "", other: holdfast.KindRefused} {
+		config := c.Config
+		config.Credential, config.ClientSecret, config.Certificate = azureconfig.CredentialCertificate, "", file
+		client, err := azure.New(config, azuretest.ClientOptions())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.CloseIdleConnections()
+		if _, err := client.Machine(t.Context(), azuretest.Machine("web-1")); holdfast.KindOf(err) != kind {
+			t.Errorf("%v, want kind %q", err, kind)
+		}
+	}
+}
+
+// newCertificate makes a certificate and a PEM file with it and its key.
+func newCertificate(t *testing.T) (*x509.Certificate, string) {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := append(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+	file := filepath.Join(t.TempDir(), "identity.pem")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return certificate, file
 }
 
 const estateText = `

@@ -54,7 +54,7 @@ type Config struct {
 	// disks whose networkAccessPolicy is AllowPrivate can be read.
 	PrivateAccess bool
 	DisksAtOnce   int           // disks read at the same time; 4 by default
-	Readers       int           // concurrent reads per disk; 0 leaves it to the repository
+	Readers       int           // concurrent reads per disk; 8 by default, for the endpoint answers slower than a disk
 	PollEvery     time.Duration // how often a snapshot that is still being copied is asked for; 5 s by default
 }
 
@@ -128,6 +128,9 @@ func New(config Config) (*Flow, error) {
 	}
 	if config.DisksAtOnce == 0 {
 		config.DisksAtOnce = 4
+	}
+	if config.Readers == 0 {
+		config.Readers = 8
 	}
 	if config.PollEvery == 0 {
 		config.PollEvery = 5 * time.Second

@@ -264,7 +264,7 @@ func TestRun_Documents_AreKeptRaw(t *testing.T) {
 	}
 }
 
-// TestRun_FullReasons provokes every reason for a full read but suspect, which TestRun_DamagedParent does.
+// TestRun_FullReasons provokes every reason for a full read but diff-refused and suspect, which have tests of their own.
 func TestRun_FullReasons_AreRecorded(t *testing.T) {
 	w := newWorld(t, pair(), azuretest.Options{})
 	disk := w.disks[1]
@@ -289,12 +289,6 @@ func TestRun_FullReasons_AreRecorded(t *testing.T) {
 		}
 	}
 	expect(holdfast.FullBaseMissing, capture.Options{})
-
-	behave := w.Misbehave(t, fault.Rule{
-		On: fault.Disk, Query: "*comp=pagelist*", Fault: fault.Error, Status: 409, Code: "PreviousSnapshotOperationNotSupported", Limit: 2,
-	})
-	expect(holdfast.FullDiffRefused, capture.Options{})
-	behave()
 
 	if err := w.Compute.ResizeDisk(string(disk), 128); err != nil {
 		t.Fatal(err)
@@ -362,16 +356,17 @@ func encode(v any) json.RawMessage {
 func TestRun_EveryCallFailsOnce_NextRunIsRightAndLeavesNothing(t *testing.T) {
 	for _, way := range []struct {
 		name string
+		vm   estate.VirtualMachine
 		rule fault.Rule
 	}{
-		{"error", fault.Rule{Fault: fault.Error}},
-		{"lost after effect", fault.Rule{Fault: fault.Lost, AfterEffect: true}},
-		{"throttled after effect", fault.Rule{Fault: fault.Throttle, RetryAfterMs: 1, AfterEffect: true}},
-		{"refused", fault.Rule{Fault: fault.Error, Status: 403, Code: "AuthorizationFailed"}},
+		{"error", tiny(), fault.Rule{Fault: fault.Error}},
+		{"lost after effect", pair(), fault.Rule{Fault: fault.Lost, AfterEffect: true}},
+		{"throttled after effect", tiny(), fault.Rule{Fault: fault.Throttle, RetryAfterMs: 1, AfterEffect: true}},
+		{"refused", tiny(), fault.Rule{Fault: fault.Error, Status: 403, Code: "AuthorizationFailed"}},
 	} {
 		t.Run(way.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, pair(), azuretest.Options{})
+			w := newWorld(t, way.vm, azuretest.Options{})
 			w.scribble(0)
 			w.backup(capture.Options{})
 			for k := 1; ; k += stride() {

@@ -73,6 +73,29 @@ func TestRun_FragmentedDisk_IsListedInWindows(t *testing.T) {
 	}
 }
 
+// TestRun_DiffRefused proves that a refused comparison leads to a full read with its reason: within the run when it is
+// refused at once, and by starting over when it is refused half way. Either way nothing is left.
+func TestRun_DiffRefused_IsReadInFull(t *testing.T) {
+	for _, page := range []int{1, 3} {
+		w := newWorld(t, tiny(), azuretest.Options{})
+		w.scribble(0)
+		w.client = w.Client(t, azuretest.Tuned(diskdata.Tuning{RangesPerPage: 1}))
+		w.backup(capture.Options{})
+		for i := range 5 {
+			w.Write(t, w.disks[0], noise(uint64(i), 512), int64(i)<<30)
+		}
+		behave := w.Misbehave(t, fault.Rule{
+			On: fault.Disk, Query: "*comp=pagelist*", Calls: []int{page}, Fault: fault.Error, Status: 409, Code: "PreviousSnapshotOperationNotSupported",
+		})
+		result := w.backup(capture.Options{})
+		behave()
+		if d := result.Disks[0]; !d.Full || d.Reason != holdfast.FullDiffRefused {
+			t.Errorf("refused at page %d: full %v, reason %q", page, d.Full, d.Reason)
+		}
+		w.check(result)
+	}
+}
+
 // TestRun_PacedEndpoint proves that a backup slows down for an endpoint that admits few requests.
 func TestRun_PacedEndpoint_IsReadAtItsPace(t *testing.T) {
 	w := newWorld(t, tiny(), azuretest.Options{Pacing: export.Pacing{RequestsPerSecond: 200}})
@@ -114,7 +137,7 @@ func TestRun_FailedOperations_LeaveNothing(t *testing.T) {
 func TestRun_Stopped_LeavesNothing(t *testing.T) {
 	for _, stage := range []capture.Stage{capture.StageSnapshot, capture.StageCopy, capture.StageRead, capture.StagePublish} {
 		t.Run(string(stage), func(t *testing.T) {
-			w := newWorld(t, web(), azuretest.Options{CopyTime: 20 * time.Millisecond})
+			w := newWorld(t, web(), azuretest.Options{CopyTime: 300 * time.Millisecond})
 			for i, d := range w.disks {
 				w.Write(t, d, noise(uint64(i), 3<<20), 1<<30)
 			}
@@ -138,6 +161,34 @@ func TestRun_Stopped_LeavesNothing(t *testing.T) {
 			w.check(w.backup(capture.Options{}))
 		})
 	}
+}
+
+// TestRun_DeletionRefused proves that what cannot be removed is named, after a failure in the error and after a success in
+// the warnings, and that the next run removes it.
+func TestRun_DeletionRefused_IsToldAndDoneByTheNextRun(t *testing.T) {
+	w := newWorld(t, pair(), azuretest.Options{})
+	w.scribble(0)
+	w.backup(capture.Options{})
+	deletion := fault.Rule{On: fault.ARM, Method: "DELETE", Path: "*/snapshots/*", Fault: fault.Error, Status: 403, Code: "AuthorizationFailed"}
+	reading := fault.Rule{On: fault.Disk, Fault: fault.Error, Status: 404, Code: "BlobNotFound"}
+
+	w.scribble(1)
+	behave := w.Misbehave(t, deletion, reading)
+	_, err := w.process(t.Context(), nil, capture.Options{})
+	behave()
+	if err == nil || strings.Count(hint(err), "/snapshots/hf-") != 2 {
+		t.Errorf("%v\nhint: %s", err, hint(err))
+	}
+	w.check(w.backup(capture.Options{}))
+
+	w.scribble(2)
+	behave = w.Misbehave(t, deletion)
+	result, err := w.process(t.Context(), nil, capture.Options{})
+	behave()
+	if err != nil || strings.Count(strings.Join(result.Warnings, " "), "/snapshots/hf-") != 2 || len(w.Snapshots(t)) != 4 {
+		t.Errorf("%v, %q; %v exist", err, result.Warnings, w.Snapshots(t))
+	}
+	w.check(w.backup(capture.Options{}))
 }
 
 // TestRun_DamagedParent proves that a point whose manifest is damaged is not built upon: the disks are read in full, the

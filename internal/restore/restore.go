@@ -64,7 +64,7 @@ type Config struct {
 	Log         *slog.Logger
 	Progress    func(Progress) // may be called from any goroutine; nil for none
 	DisksAtOnce int            // disks written at the same time; 4 by default
-	Workers     int            // concurrent writes per disk; 0 means 8
+	Workers     int            // concurrent writes and reads per disk; 8 by default
 }
 
 // Progress is one step forward for one disk. Bytes are deltas.

@@ -183,7 +183,7 @@ func (r *run) prove(ctx context.Context, d PlannedDisk, result *DiskResult) (err
 	}
 	defer func() { err = closing(ctx, err, content) }()
 	root, err := r.flow.config.Repository.RootOf(ctx, repo.RootInput{
-		SizeBytes: d.SizeBytes, Extents: content.Extents(ctx), Source: content,
+		SizeBytes: d.SizeBytes, Extents: content.Extents(ctx), Source: content, Readers: r.flow.config.Workers,
 		Progress: func(p repo.Progress) {
 			r.flow.config.Progress(Progress{Stage: StageProve, LUN: d.LUN, Name: d.ID.Name(), SizeBytes: d.SizeBytes, Bytes: p.ReadBytes})
 		},

@@ -9,8 +9,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -59,6 +61,8 @@ type Cloud struct {
 	volumes *vdisk.Store
 	data    *httptest.Server
 	token   string // of the administrator
+
+	directory *entra.Service
 }
 
 // Options change what the twin does; the zero value is a fast and well-behaved one.
@@ -119,6 +123,7 @@ func Start(t testing.TB, e estate.Estate, o Options) *Cloud {
 	directory := must(entra.New(entra.Config{
 		KeyFile: filepath.Join(dir, "key.pem"), Clock: system, Tenant: tenant, BaseURL: func() string { return server.URL },
 	}))(t)
+	c.directory = directory
 	directory.Register(entra.Application{ClientID: clientID, Secret: secret})
 	c.ARM = must(arm.New(arm.Config{
 		State: states, Clock: system, TenantID: tenant, Limits: arm.Limits{Off: true}, OperationTime: time.Millisecond, PollAfter: time.Millisecond,
@@ -136,7 +141,9 @@ func Start(t testing.TB, e estate.Estate, o Options) *Cloud {
 		ARM: c.ARM, State: states, Clock: system, Volumes: c.volumes, Exports: c.Exports, CopyTime: o.CopyTime,
 	}))(t)
 	c.Compute.SetSnapshotRate(false)
-	server = httptest.NewTLSServer(c.front(directory))
+	server = httptest.NewUnstartedServer(c.front(directory))
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo) // handshakes that a dying client breaks off are no news
+	server.StartTLS()
 	t.Cleanup(func() {
 		server.Close()
 		c.data.Close()
@@ -174,6 +181,11 @@ func configFor(t testing.TB, dir string, server *httptest.Server) azureconfig.Co
 		TenantID: tenant, ClientID: clientID, Credential: azureconfig.CredentialSecret, ClientSecret: secret, CAFile: caFile,
 		Endpoints: &azureconfig.Endpoints{ResourceManager: server.URL, ActiveDirectory: server.URL, Blob: server.URL + "/{account}"},
 	}
+}
+
+// Register lets the product's application sign in with a certificate instead of its secret.
+func (c *Cloud) Register(certificate *x509.Certificate) {
+	c.directory.Register(entra.Application{ClientID: clientID, Certificates: []*x509.Certificate{certificate}})
 }
 
 // ClientOptions are the options of the product's client, but for the waiting.
