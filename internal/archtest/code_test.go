@@ -21,14 +21,6 @@ const (
 	methodsMax          = 7    // of an interface
 )
 
-// wideInterfaces may have more methods than methodsMax, with the number and the reason.
-var wideInterfaces = map[string]struct {
-	methods int
-	because string
-}{
-	"internal/blob.Store": {9, "the port of object storage is one noun; splitting it would make every implementation list its parts"},
-}
-
 // documentedWord begins the sentence that excuses a function over functionLinesMax.
 const documentedWord = "Long: "
 
@@ -180,13 +172,9 @@ func interfaceSize(all *tree, p goPackage) []string {
 			if !ok {
 				return true
 			}
-			allowed := methodsMax
-			if wide, ok := wideInterfaces[p.path+"."+spec.Name.Name]; ok {
-				allowed = wide.methods
-			}
-			if n := kind.Methods.NumFields(); n > allowed {
+			if n := kind.Methods.NumFields(); n > methodsMax {
 				problems = append(problems, fmt.Sprintf("%s: interface %s has %d methods, at most %d are wanted",
-					all.position(spec.Pos()), spec.Name.Name, n, allowed))
+					all.position(spec.Pos()), spec.Name.Name, n, methodsMax))
 			}
 			return true
 		})
