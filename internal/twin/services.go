@@ -217,12 +217,13 @@ func (s *services) management() http.Handler {
 	})
 }
 
-// data serves the data listener. A storage account's name has no hyphen, so that the two cannot be mistaken.
+// data serves the data listener. A storage account's name has no hyphen, so that the two cannot be mistaken where it stands
+// in the path; where the host names it, a container may well be called md-….
 func (s *services) data() http.Handler {
 	disks := s.faults.Middleware(fault.Disk, s.exports.Handler())
 	blobs := s.faults.Middleware(fault.Blob, s.blobs.Handler())
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasPrefix(r.URL.Path, "/md-") {
+		if strings.HasPrefix(r.URL.Path, "/md-") && !s.blobs.OwnsHost(r.Host) {
 			disks.ServeHTTP(w, r)
 			return
 		}

@@ -164,7 +164,7 @@ func (s *Service) listContainers(c *call) error {
 	if err != nil {
 		return err
 	}
-	document.Endpoint = s.cfg.BaseURL() + "/" + c.account + "/"
+	document.Endpoint = s.endpoint(c)
 	document.Prefix, document.Marker = c.q.Get("prefix"), c.q.Get("marker")
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -94,12 +94,12 @@ func (s *Service) copySource(c *call) (call, string, error) {
 	if err != nil {
 		return source, "", refusal.InvalidHeader("x-ms-copy-source")
 	}
-	if base, err := url.Parse(s.cfg.BaseURL()); err != nil || u.Host != base.Host && u.Host != c.r.Host {
+	if base, err := url.Parse(s.cfg.BaseURL()); err != nil || u.Host != base.Host && u.Host != c.r.Host && !s.OwnsHost(u.Host) {
 		return source, "", refuse(http.StatusBadRequest, "CannotVerifyCopySource", "The twin copies from its own accounts alone.")
 	}
 	source.r = &http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: sourceConditions(c.r.Header), TLS: c.r.TLS, RemoteAddr: c.r.RemoteAddr}
 	source.q = u.Query()
-	if err := source.parsePath(); err != nil {
+	if err := s.parseTarget(&source); err != nil {
 		return source, "", err
 	}
 	if source.blob == "" {

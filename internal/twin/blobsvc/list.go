@@ -98,7 +98,7 @@ func (s *Service) listBlobs(c *call) error {
 		NextMarker string
 	}
 	d := document{
-		Endpoint: s.cfg.BaseURL() + "/" + c.account + "/", Container: c.container, Prefix: l.prefix, Marker: c.q.Get("marker"), Delimiter: l.delimiter,
+		Endpoint: s.endpoint(c), Container: c.container, Prefix: l.prefix, Marker: c.q.Get("marker"), Delimiter: l.delimiter,
 	}
 	if c.q.Has("maxresults") {
 		d.MaxResults = l.limit

@@ -9,6 +9,16 @@ import (
 // metadataBytesMax is the platform's limit for names and values together.
 const metadataBytesMax = 8 << 10
 
+// endpoint is the address of the account, in the form in which the request named it.
+func (s *Service) endpoint(c *call) string {
+	base := s.cfg.BaseURL()
+	if !c.byHost {
+		return base + "/" + c.account + "/"
+	}
+	scheme, _, _ := strings.Cut(base, "://")
+	return scheme + "://" + c.r.Host + "/"
+}
+
 // container returns the container of a target. s.mu is held.
 func (s *Service) container(t target) (*container, error) {
 	a := s.accounts[t.account]

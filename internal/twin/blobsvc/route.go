@@ -1,6 +1,7 @@
 package blobsvc
 
 import (
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -23,11 +24,12 @@ type target struct{ account, container, blob string }
 // call is one request on its way through an operation.
 type call struct {
 	target
-	w     http.ResponseWriter
-	r     *http.Request
-	q     url.Values
-	now   time.Time
-	grant grant
+	byHost bool // the account is named by the host, not by the path
+	w      http.ResponseWriter
+	r      *http.Request
+	q      url.Values
+	now    time.Time
+	grant  grant
 }
 
 // operation is a row of the table of what the service can do.
@@ -104,7 +106,7 @@ func (s *Service) handle(c *call) error {
 	if err := s.checkVersion(c); err != nil {
 		return err
 	}
-	if err := c.parsePath(); err != nil {
+	if err := s.parseTarget(c); err != nil {
 		return err
 	}
 	op, err := c.operation()
@@ -159,12 +161,42 @@ func (s *Service) knownVersion(version string) bool {
 	return version == s.cfg.NewestVersion || version < s.cfg.NewestVersion && slices.Contains(knownVersions(), version)
 }
 
-func (c *call) parsePath() error {
-	rest, found := strings.CutPrefix(c.r.URL.Path, "/")
-	if !found {
-		return refuse(http.StatusBadRequest, "InvalidUri", "The path names no account.")
+// OwnsHost reports whether the host of a request names an account, as the platform's hosts do: the first of several labels.
+// The path then begins with the container.
+func (s *Service) OwnsHost(host string) bool { return s.accountOfHost(host) != "" }
+
+func (s *Service) accountOfHost(host string) string {
+	label, rest, _ := strings.Cut(host, ".")
+	if rest == "" {
+		return ""
 	}
-	c.account, rest, _ = strings.Cut(rest, "/")
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.accounts[label] == nil || net.ParseIP(strings.Trim(hostname(host), "[]")) != nil {
+		return ""
+	}
+	return label
+}
+
+// hostname drops the port.
+func hostname(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		return name
+	}
+	return host
+}
+
+// parseTarget finds out what the request is about.
+func (s *Service) parseTarget(c *call) error {
+	rest, found := strings.CutPrefix(c.r.URL.Path, "/")
+	c.account = s.accountOfHost(c.r.Host)
+	c.byHost = c.account != ""
+	switch {
+	case !found && !c.byHost:
+		return refuse(http.StatusBadRequest, "InvalidUri", "The path names no account.")
+	case !c.byHost:
+		c.account, rest, _ = strings.Cut(rest, "/")
+	}
 	c.container, c.blob, _ = strings.Cut(rest, "/")
 	if c.container == "" && c.blob != "" || utf8.RuneCountInString(c.blob) > blobNameRunesMax || !validBlobName(c.blob) {
 		return refuse(http.StatusBadRequest, "InvalidResourceName", "The blob's name is not usable.")

@@ -42,7 +42,8 @@ func Certificate(dir string) (tls.Certificate, error) {
 	}
 	template := certificateTemplate("holdfast twin", leafLife)
 	template.KeyUsage, template.ExtKeyUsage = x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
-	template.DNSNames, template.IPAddresses = []string{"localhost"}, []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
+	// Below localhost are the names of storage accounts, for clients that want them in the host (RFC 6761: all of it is loopback).
+	template.DNSNames, template.IPAddresses = []string{"localhost", "*.localhost"}, []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
 	der, err := x509.CreateCertificate(rand.Reader, template, ca, key.Public(), caKey)
 	if err != nil {
 		return tls.Certificate{}, holdfast.Wrap(holdfast.KindInternal, err, "the twin's certificate cannot be made")

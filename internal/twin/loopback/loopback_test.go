@@ -129,7 +129,7 @@ func TestCertificate_IsOfTheFoldersCAAtEveryStart(t *testing.T) {
 		if start == 0 {
 			before = roots(t, dir)
 		}
-		for _, name := range []string{"127.0.0.1", "::1", "localhost"} {
+		for _, name := range []string{"127.0.0.1", "::1", "localhost", "shopvault.localhost"} {
 			if _, err := leaf.Verify(x509.VerifyOptions{Roots: before, DNSName: name}); err != nil {
 				t.Errorf("start %d, %s: %v", start, name, err)
 			}
