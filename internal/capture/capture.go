@@ -86,31 +86,11 @@ const (
 	StageRotate   Stage = "rotate"
 )
 
-// Result is what a run achieved. Its JSON form is the contract of `holdfast backup --json`.
-type Result struct {
-	Point       holdfast.PointID     `json:"point"`
-	VM          holdfast.ResourceID  `json:"vm"`
-	Time        time.Time            `json:"time"`
-	Consistency holdfast.Consistency `json:"consistency"`
-	ReadBytes   int64                `json:"readBytes"`
-	StoredBytes int64                `json:"storedBytes"`
-	Disks       []DiskResult         `json:"disks"`
-	Warnings    []string             `json:"warnings"` // sentences for a person; never nil
-}
+// Result is what a run achieved.
+type Result = holdfast.BackupResult
 
 // DiskResult is what a run achieved for one disk.
-type DiskResult struct {
-	LUN         holdfast.LUN        `json:"lun"`
-	Name        string              `json:"name"`
-	SizeBytes   int64               `json:"sizeBytes"`
-	Root        holdfast.Root       `json:"root"`
-	ReadBytes   int64               `json:"readBytes"`
-	Full        bool                `json:"full"`
-	Reason      holdfast.FullReason `json:"reason"`
-	SnapshotSKU string              `json:"snapshotSku"`
-	NewBytes    int64               `json:"newBytes"`       // plain bytes not stored before
-	Duplicate   int64               `json:"duplicateBytes"` // plain bytes that were there already
-}
+type DiskResult = holdfast.BackupDisk
 
 // New checks the configuration.
 func New(config Config) (*Flow, error) {

@@ -13,7 +13,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/demo/images"
-	"github.com/holdfast-backup/holdfast/internal/image"
+	"github.com/holdfast-backup/holdfast/internal/sparse"
 )
 
 // filesChanged is how many files each guest overwrites between the two rounds.
@@ -117,7 +117,7 @@ func sameContent(a, b string, size int64) (bool, error) {
 	}
 	equal := true
 	for _, f := range []*os.File{fa, fb} {
-		for e, extentErr := range image.Extents(f, size) {
+		for e, extentErr := range sparse.Extents(f, size) {
 			if extentErr != nil || !equal {
 				err = extentErr
 				break

@@ -13,8 +13,8 @@ import (
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/clock"
-	"github.com/holdfast-backup/holdfast/internal/image"
 	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/sparse"
 	"github.com/holdfast-backup/holdfast/internal/vhd"
 )
 
@@ -24,8 +24,10 @@ type Format string
 // The formats.
 const (
 	Raw Format = "raw" // the disk's bytes, exactly its size
-	VHD Format = "vhd" // the disk's bytes and the footer of a fixed VHD
+	VHD Format = "vhd" // the disk's bytes, zeros to a whole sector where an image ends within one, and the footer of a fixed VHD
 )
+
+const sectorBytes = 512
 
 // Options say where to and how.
 type Options struct {
@@ -106,15 +108,16 @@ func write(ctx context.Context, disk *repo.DiskReader, f *os.File, o Options) (R
 		result.WrittenBytes += e.Length
 	}
 	if o.Format == VHD {
-		footer := vhd.Footer(size, footerID(disk.Root()), o.Clock.Now())
-		if err := target.WriteAt(ctx, footer[:], size); err != nil {
+		end := (size + sectorBytes - 1) / sectorBytes * sectorBytes
+		footer := vhd.Footer(end, footerID(disk.Root()), o.Clock.Now())
+		if err := target.WriteAt(ctx, footer[:], end); err != nil {
 			return Result{}, err
 		}
 	}
 	if err := f.Sync(); err != nil {
 		return Result{}, fileError(err, o.File)
 	}
-	root, err := disk.RootOf(ctx, image.Extents(f, size), image.Source{File: f})
+	root, err := disk.RootOf(ctx, sparse.Extents(f, size), sparse.Source{File: f})
 	if err != nil {
 		return Result{}, err
 	}
@@ -172,9 +175,9 @@ func (t fileTarget) WriteAt(_ context.Context, p []byte, offset int64) error {
 
 func fileError(err error, name string) error {
 	switch {
-	case image.IsDiskFull(err):
+	case sparse.IsDiskFull(err):
 		return holdfast.Wrap(holdfast.KindUnavailable, err, "the disk is full while writing %s", name).WithHint("free space, or name a file on another disk")
-	case errors.Is(err, fs.ErrPermission), image.IsReadOnly(err):
+	case errors.Is(err, fs.ErrPermission), sparse.IsReadOnly(err):
 		return holdfast.Wrap(holdfast.KindRefused, err, "%s may not be written", name).WithField("out").WithHint("name a file in a folder that you may write")
 	case errors.Is(err, fs.ErrNotExist):
 		return holdfast.Wrap(holdfast.KindInvalid, err, "the folder of %s does not exist", name).WithField("out").WithHint("make the folder first")

@@ -1,4 +1,4 @@
-// Package image backs up a raw disk image as a one-disk machine, and tells which parts of a file hold data.
+// Package image backs up a raw disk image as a one-disk machine.
 //
 // A file has no change list, so every run reads all that is not a hole; what is stored already is found by its content.
 // The repository knows such a machine as image:NAME.
@@ -8,16 +8,16 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"iter"
 	"os"
+	"regexp"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/holdfast-backup/holdfast"
-	"github.com/holdfast-backup/holdfast/internal/capture"
 	"github.com/holdfast-backup/holdfast/internal/clock"
 	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/sparse"
 )
 
 // Config says what to back up and where to.
@@ -26,17 +26,53 @@ type Config struct {
 	Clock      clock.Clock
 	Name       string // of the machine
 	File       string
-	Progress   func(position int64) // optional; called from several goroutines
+	Progress   func(position, size int64) // optional; called from several goroutines
 }
 
+// nameShape is what the repository's listings can show without quoting; nameCharsMax is that of Azure's machines.
+var nameShape = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
+
+const nameCharsMax = 64
+
+// Check returns a KindInvalid error that names what cannot be backed up.
+func (c Config) Check() error {
+	if len(c.Name) > nameCharsMax || !nameShape.MatchString(c.Name) {
+		return holdfast.Errorf(holdfast.KindInvalid, "%q cannot be the name of a machine", c.Name).WithField("name").
+			WithHint("use up to %d letters, digits, dots, dashes and underscores, beginning with a letter or digit", nameCharsMax)
+	}
+	info, err := os.Stat(c.File)
+	if err != nil {
+		return unreadable(err, c.File)
+	}
+	isBlockDevice := info.Mode()&os.ModeDevice != 0 && info.Mode()&os.ModeCharDevice == 0
+	if !info.Mode().IsRegular() && !isBlockDevice {
+		return holdfast.Errorf(holdfast.KindInvalid, "%s is neither a file nor a block device", c.File).WithField("file").WithHint("name a raw disk image")
+	}
+	return nil
+}
+
+func unreadable(err error, name string) error {
+	kind := holdfast.KindInvalid
+	if errors.Is(err, fs.ErrNotExist) {
+		kind = holdfast.KindNotFound
+	}
+	return holdfast.Wrap(kind, err, "the image %s cannot be read", name).WithField("file").WithHint("name a raw disk image that you may read")
+}
+
+// Scheme begins the ids of such machines.
+const Scheme = "image:"
+
 // VM returns the id under which the repository knows an image.
-func VM(name string) holdfast.ResourceID { return holdfast.ResourceID("image:" + name) }
+func VM(name string) holdfast.ResourceID { return holdfast.ResourceID(Scheme + name) }
 
 // Backup makes one restore point of the file. Its result has the form of that of a machine.
-func Backup(ctx context.Context, c Config) (capture.Result, error) {
+func Backup(ctx context.Context, c Config) (holdfast.BackupResult, error) {
+	if err := c.Check(); err != nil {
+		return holdfast.BackupResult{}, err
+	}
 	f, size, err := open(c.File)
 	if err != nil {
-		return capture.Result{}, err
+		return holdfast.BackupResult{}, err
 	}
 	result, err := backup(ctx, c, f, size)
 	return result, errors.Join(err, f.Close())
@@ -45,7 +81,7 @@ func Backup(ctx context.Context, c Config) (capture.Result, error) {
 func open(name string) (*os.File, int64, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, 0, holdfast.Wrap(holdfast.KindNotFound, err, "the image cannot be read").WithField("file").WithHint("name a raw disk image")
+		return nil, 0, unreadable(err, name)
 	}
 	size, err := f.Seek(0, io.SeekEnd) // works for block devices, too
 	if err == nil && size == 0 {
@@ -57,15 +93,15 @@ func open(name string) (*os.File, int64, error) {
 	return f, size, nil
 }
 
-func backup(ctx context.Context, c Config, f *os.File, size int64) (capture.Result, error) {
+func backup(ctx context.Context, c Config, f *os.File, size int64) (holdfast.BackupResult, error) {
 	vm, began := VM(c.Name), c.Clock.Now()
 	if err := settleEarlier(ctx, c.Repository, vm); err != nil {
-		return capture.Result{}, err
+		return holdfast.BackupResult{}, err
 	}
 	reason := holdfast.FullFirst
 	points, err := c.Repository.Points()
 	if err != nil {
-		return capture.Result{}, err
+		return holdfast.BackupResult{}, err
 	}
 	for _, p := range points {
 		if p.VM.Equal(vm) {
@@ -74,7 +110,7 @@ func backup(ctx context.Context, c Config, f *os.File, size int64) (capture.Resu
 	}
 	s, err := c.Repository.Begin(ctx, repo.BeginOptions{VM: vm})
 	if err != nil {
-		return capture.Result{}, err
+		return holdfast.BackupResult{}, err
 	}
 	disk := holdfast.PointDisk{LUN: holdfast.OSDisk, Name: c.Name, SizeBytes: size, Full: true, Reason: reason}
 	result, err := writeAndPublish(ctx, c, s, f, disk, began.UTC())
@@ -103,12 +139,12 @@ func settleEarlier(ctx context.Context, r *repo.Repository, vm holdfast.Resource
 	return nil
 }
 
-func writeAndPublish(ctx context.Context, c Config, s *repo.Session, f *os.File, disk holdfast.PointDisk, at time.Time) (capture.Result, error) {
+func writeAndPublish(ctx context.Context, c Config, s *repo.Session, f *os.File, disk holdfast.PointDisk, at time.Time) (holdfast.BackupResult, error) {
 	out, err := s.WriteDisk(ctx, repo.DiskInput{
-		LUN: disk.LUN, SizeBytes: disk.SizeBytes, Extents: watched(Extents(f, disk.SizeBytes), c.Progress), Source: Source{File: f},
+		LUN: disk.LUN, SizeBytes: disk.SizeBytes, Extents: watched(sparse.Extents(f, disk.SizeBytes), disk.SizeBytes, c.Progress), Source: sparse.Source{File: f},
 	})
 	if err != nil {
-		return capture.Result{}, err
+		return holdfast.BackupResult{}, err
 	}
 	disk.Root, disk.ReadBytes = out.Root, out.ReadBytes
 	point := holdfast.Point{
@@ -116,11 +152,11 @@ func writeAndPublish(ctx context.Context, c Config, s *repo.Session, f *os.File,
 	}
 	published, err := s.Publish(ctx, point, nil)
 	if err != nil {
-		return capture.Result{}, err
+		return holdfast.BackupResult{}, err
 	}
-	return capture.Result{
+	return holdfast.BackupResult{
 		Point: published.ID, VM: point.VM, Time: point.Time, Consistency: point.Consistency, ReadBytes: out.ReadBytes, StoredBytes: published.StoredBytes,
-		Disks: []capture.DiskResult{{
+		Disks: []holdfast.BackupDisk{{
 			LUN: disk.LUN, Name: disk.Name, SizeBytes: disk.SizeBytes, Root: disk.Root, ReadBytes: out.ReadBytes, Full: true, Reason: disk.Reason,
 			NewBytes: out.NewBytes, Duplicate: out.DuplicateBytes,
 		}},
@@ -129,7 +165,7 @@ func writeAndPublish(ctx context.Context, c Config, s *repo.Session, f *os.File,
 }
 
 // watched tells how far the extents have been handed out.
-func watched(extents iter.Seq2[holdfast.Extent, error], progress func(int64)) iter.Seq2[holdfast.Extent, error] {
+func watched(extents iter.Seq2[holdfast.Extent, error], size int64, progress func(position, size int64)) iter.Seq2[holdfast.Extent, error] {
 	if progress == nil {
 		return extents
 	}
@@ -138,70 +174,7 @@ func watched(extents iter.Seq2[holdfast.Extent, error], progress func(int64)) it
 			if !yield(e, err) {
 				return
 			}
-			progress(e.End())
+			progress(e.End(), size)
 		}
 	}
 }
-
-// extentBytesMax cuts long extents, so that progress moves.
-const extentBytesMax = 64 << 20
-
-// Extents yields the parts of a file, up to size, that are not holes. Where the file system cannot tell, that is all of it.
-func Extents(f *os.File, size int64) iter.Seq2[holdfast.Extent, error] {
-	return func(yield func(holdfast.Extent, error) bool) {
-		for offset := int64(0); offset < size; {
-			start, end, err := nextData(f, offset, size)
-			if err != nil {
-				yield(holdfast.Extent{}, err)
-				return
-			}
-			for ; start < end; start += extentBytesMax {
-				if !yield(holdfast.Extent{Offset: start, Length: min(extentBytesMax, end-start)}, nil) {
-					return
-				}
-			}
-			offset = end
-		}
-	}
-}
-
-// nextData returns the first range of data at or after offset; an empty one at size when there is none.
-func nextData(f *os.File, offset, size int64) (start, end int64, err error) {
-	start, err = unix.Seek(int(f.Fd()), offset, unix.SEEK_DATA)
-	switch {
-	case errors.Is(err, unix.ENXIO):
-		return size, size, nil
-	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOTSUP), errors.Is(err, unix.ESPIPE):
-		return offset, size, nil
-	case err != nil:
-		return 0, 0, holdfast.Wrap(holdfast.KindUnavailable, err, "the holes of %s cannot be found", f.Name())
-	case start >= size:
-		return size, size, nil
-	}
-	end, err = unix.Seek(int(f.Fd()), start, unix.SEEK_HOLE)
-	if err != nil {
-		return 0, 0, holdfast.Wrap(holdfast.KindUnavailable, err, "the holes of %s cannot be found", f.Name())
-	}
-	return start, min(end, size), nil
-}
-
-// Source reads a file as a repo.Source.
-type Source struct{ File *os.File }
-
-// ReadAt implements repo.Source.
-func (s Source) ReadAt(ctx context.Context, p []byte, offset int64) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	n, err := s.File.ReadAt(p, offset)
-	if n == len(p) {
-		return nil
-	}
-	return holdfast.Wrap(holdfast.KindUnavailable, err, "%s cannot be read at offset %d", s.File.Name(), offset)
-}
-
-// IsDiskFull reports whether an error says that a file system has no room left.
-func IsDiskFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
-
-// IsReadOnly reports whether an error says that a file system is read-only.
-func IsReadOnly(err error) bool { return errors.Is(err, unix.EROFS) }

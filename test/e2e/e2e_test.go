@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/holdfast-backup/holdfast"
-	"github.com/holdfast-backup/holdfast/internal/image"
+	"github.com/holdfast-backup/holdfast/internal/sparse"
 	"github.com/holdfast-backup/holdfast/internal/twin"
 	"github.com/holdfast-backup/holdfast/internal/twin/control"
 )
@@ -214,7 +214,7 @@ func mustBeEqual(t *testing.T, got, want string) {
 		t.Fatalf("%s has %d bytes, %s has %d", got, sizeA, want, sizeB)
 	}
 	for _, f := range []*os.File{a, b} { // where neither has data, both read as zeros
-		for e, err := range image.Extents(f, sizeA) {
+		for e, err := range sparse.Extents(f, sizeA) {
 			must(t, err)
 			x, y := make([]byte, e.Length), make([]byte, e.Length)
 			_, errA := a.ReadAt(x, e.Offset)

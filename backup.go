@@ -1,0 +1,29 @@
+package holdfast
+
+import "time"
+
+// BackupResult is what a backup achieved. Its JSON form is the contract of `holdfast backup --json`.
+type BackupResult struct {
+	Point       PointID      `json:"point"`
+	VM          ResourceID   `json:"vm"`
+	Time        time.Time    `json:"time"`
+	Consistency Consistency  `json:"consistency"`
+	ReadBytes   int64        `json:"readBytes"`
+	StoredBytes int64        `json:"storedBytes"`
+	Disks       []BackupDisk `json:"disks"`
+	Warnings    []string     `json:"warnings"` // sentences for a person; never nil
+}
+
+// BackupDisk is what a backup achieved for one disk.
+type BackupDisk struct {
+	LUN         LUN        `json:"lun"`
+	Name        string     `json:"name"`
+	SizeBytes   int64      `json:"sizeBytes"`
+	Root        Root       `json:"root"`
+	ReadBytes   int64      `json:"readBytes"`
+	Full        bool       `json:"full"`
+	Reason      FullReason `json:"reason"`
+	SnapshotSKU string     `json:"snapshotSku"`
+	NewBytes    int64      `json:"newBytes"`       // plain bytes not stored before
+	Duplicate   int64      `json:"duplicateBytes"` // plain bytes that were there already
+}
