@@ -43,6 +43,7 @@ type run struct {
 	mu       sync.Mutex // guards the following
 	unsure   bool       // what became of a request is not known: a later run has to look again
 	warnings []string
+	doubted  *doubt // set when the changes of a disk were given up half way
 }
 
 // disk is one disk of a run.

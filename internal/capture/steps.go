@@ -100,7 +100,11 @@ func (r *run) transfer(ctx context.Context) error {
 	for _, d := range r.disks {
 		group.Go(func() error { return r.transferDisk(ctx, d) })
 	}
-	return group.Wait()
+	err := group.Wait()
+	if err != nil && r.doubted != nil {
+		return r.doubted // whichever disk's failure was reported first, this is why
+	}
+	return err
 }
 
 func (r *run) transferDisk(ctx context.Context, d *disk) error {
@@ -144,11 +148,16 @@ func (r *run) readChanges(ctx context.Context, d *disk, content machine.Content)
 		d.giveUpBase(reason)
 		return false, nil
 	}
-	err = r.write(ctx, d, content, resume(extent, err, more, next))
-	if reason := doubtOf(err); reason != "" {
-		return true, &doubt{disk: d.UniqueID, reason: reason, cause: err}
-	}
-	return true, err
+	// The session's error may be another disk's; what this disk's list said is noted where it is said.
+	return true, r.write(ctx, d, content, resume(extent, err, more, func() (holdfast.Extent, error, bool) {
+		extent, err, more := next()
+		if reason := doubtOf(err); reason != "" {
+			r.mu.Lock()
+			r.doubted = &doubt{disk: d.UniqueID, reason: reason, cause: err}
+			r.mu.Unlock()
+		}
+		return extent, err, more
+	}))
 }
 
 // resume yields an element that was pulled already, and those after it.

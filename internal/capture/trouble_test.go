@@ -96,6 +96,36 @@ func TestRun_DiffRefused_IsReadInFull(t *testing.T) {
 	}
 }
 
+// TestRun_DiffRefusedForOneOfTwo proves that the other disk, whose writing fails with the session, is not blamed: after
+// starting over exactly one disk is read in full.
+func TestRun_DiffRefusedForOneOfTwo_BlamesThatOne(t *testing.T) {
+	w := newWorld(t, pair(), azuretest.Options{})
+	w.scribble(0)
+	w.client = w.Client(t, azuretest.Tuned(diskdata.Tuning{RangesPerPage: 1}))
+	w.backup(capture.Options{})
+	for call := 1; call <= 8; call++ {
+		for i := range 6 {
+			w.Write(t, w.disks[0], noise(uint64(10*call+i), 512), int64(i)<<30)
+			w.Write(t, w.disks[1], noise(uint64(10*call+i), 512), int64(i)<<30)
+		}
+		behave := w.Misbehave(t, fault.Rule{
+			On: fault.Disk, Query: "*comp=pagelist*", Calls: []int{call}, Fault: fault.Error, Status: 409, Code: "PreviousSnapshotOperationNotSupported",
+		})
+		result := w.backup(capture.Options{})
+		behave()
+		full := 0
+		for _, d := range result.Disks {
+			if d.Full {
+				full++
+			}
+		}
+		if full != 1 {
+			t.Errorf("refused at call %d: %d disks were read in full", call, full)
+		}
+		w.check(result)
+	}
+}
+
 // TestRun_PacedEndpoint proves that a backup slows down for an endpoint that admits few requests.
 func TestRun_PacedEndpoint_IsReadAtItsPace(t *testing.T) {
 	w := newWorld(t, tiny(), azuretest.Options{Pacing: export.Pacing{RequestsPerSecond: 200}})
