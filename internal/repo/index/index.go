@@ -292,7 +292,7 @@ func (r *Run) block(ctx context.Context, i int) ([]Entry, error) {
 }
 
 func decodeBlock(name string, plain []byte, items int) ([]Entry, error) {
-	if len(plain) != items*entrySize {
+	if len(plain)%entrySize != 0 || len(plain)/entrySize != items {
 		return nil, holdfast.Errorf(holdfast.KindCorrupt, "a block of %s has %d bytes for %d entries", name, len(plain), items)
 	}
 	block := make([]Entry, items)

@@ -1,0 +1,341 @@
+package repo_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/blob/mem"
+	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/repo/repotest"
+)
+
+// model is what the repository should hold, as plain bytes, beside the repository itself.
+type model struct {
+	store    *mem.Store
+	handles  []*repo.Repository // several writers; each knows what it read last
+	machines []*machine
+	points   []modelPoint
+	open     []*openSession
+}
+
+// machine is a VM with two disks.
+type machine struct {
+	name  string
+	disks map[holdfast.LUN]*repotest.Disk
+	last  *modelPoint // its newest point; its disks' change lists are against it
+}
+
+type modelPoint struct {
+	id      holdfast.PointID
+	vm      string
+	disks   map[holdfast.LUN][]byte
+	details holdfast.Point
+}
+
+// openSession has written its disks and is neither published nor given up.
+type openSession struct {
+	s       *repo.Session
+	machine *machine
+	point   holdfast.Point
+	content map[holdfast.LUN][]byte
+	gone    bool // abandoned by somebody else
+}
+
+// Whatever several writers do in whatever order, every published point holds what its disks held, equal disks and only
+// those have equal roots, and the repository is sound.
+func TestModel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := newModel(t)
+		t.Repeat(map[string]func(*rapid.T){
+			"write":   m.write,
+			"clear":   m.clear,
+			"copy":    m.copyDisk,
+			"grow":    m.grow,
+			"begin":   m.begin,
+			"publish": m.publish,
+			"leave":   m.leave,
+			"steal":   m.steal,
+			"rebuild": m.rebuild,
+			"reopen":  m.reopen,
+			"read":    m.read,
+			"":        m.check,
+		})
+		m.finish(t)
+	})
+}
+
+func newModel(t *rapid.T) *model {
+	m := &model{store: newStore()}
+	_, err := repo.Init(context.Background(), m.store, repo.InitOptions{
+		Password: repotest.Password, KDF: repotest.FastKDF(), Clock: openOptions().Clock,
+		Parameters: repo.Parameters{
+			ChunkSize: chunkSize, FrameSize: chunkSize * rapid.SampledFrom([]int{1, 2, 3}).Draw(t, "frame"), FanOut: 8 * rapid.IntRange(1, 2).Draw(t, "fanOut"),
+		},
+	})
+	must(t, err)
+	for range 3 {
+		m.handles = append(m.handles, m.openHandle(t))
+	}
+	for i := range 2 {
+		v := &machine{name: fmt.Sprintf("vm-%d", i), disks: map[holdfast.LUN]*repotest.Disk{}}
+		for _, lun := range []holdfast.LUN{holdfast.OSDisk, "0"} {
+			v.disks[lun] = repotest.NewDisk(512 * rapid.IntRange(1, 12*chunkSize/512).Draw(t, "size"))
+		}
+		m.machines = append(m.machines, v)
+	}
+	return m
+}
+
+func must(t *rapid.T, err error) {
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (m *model) openHandle(t *rapid.T) *repo.Repository {
+	r, err := repo.Open(context.Background(), m.store, openOptions())
+	must(t, err)
+	return r
+}
+
+func (m *model) machine(t *rapid.T) *machine { return rapid.SampledFrom(m.machines).Draw(t, "machine") }
+
+func (m *model) disk(t *rapid.T) *repotest.Disk {
+	return m.machine(t).disks[rapid.SampledFrom([]holdfast.LUN{holdfast.OSDisk, "0"}).Draw(t, "lun")]
+}
+
+func (m *model) handle(t *rapid.T) *repo.Repository {
+	return rapid.SampledFrom(m.handles).Draw(t, "handle")
+}
+
+// window draws a range of the disk in sectors, often aligned to chunks, where the boundaries are.
+func window(t *rapid.T, d *repotest.Disk) (offset, length int) {
+	unit := rapid.SampledFrom([]int{512, chunkSize}).Draw(t, "unit")
+	offset = min(unit*rapid.IntRange(0, len(d.Data)/unit).Draw(t, "offset"), len(d.Data)-512)
+	length = min(unit*rapid.IntRange(1, 3*chunkSize/unit).Draw(t, "length"), len(d.Data)-offset)
+	return offset, length
+}
+
+func (m *model) write(t *rapid.T) {
+	d := m.disk(t)
+	offset, length := window(t, d)
+	p := bytes.Repeat([]byte{byte(rapid.IntRange(0, 3).Draw(t, "fill"))}, length) // zeros too, and duplicates often
+	if rapid.Bool().Draw(t, "unique") {
+		p[0] = byte(rapid.IntRange(1, 255).Draw(t, "first"))
+	}
+	d.Write(offset, p)
+}
+
+func (m *model) clear(t *rapid.T) {
+	d := m.disk(t)
+	d.Clear(window(t, d))
+}
+
+// copyDisk makes a disk equal to another one of the same size or larger, as a clone is.
+func (m *model) copyDisk(t *rapid.T) {
+	from, to := m.disk(t), m.disk(t)
+	if from == to || len(to.Data) > len(from.Data) {
+		t.Skip("no two disks, or it would shrink")
+	}
+	to.Grow(len(from.Data))
+	to.Write(0, bytes.Clone(from.Data))
+}
+
+func (m *model) grow(t *rapid.T) {
+	d := m.disk(t)
+	if len(d.Data) > 80*chunkSize {
+		t.Skip("large enough")
+	}
+	d.Grow(len(d.Data) + 512*rapid.IntRange(1, 20*chunkSize/512).Draw(t, "by"))
+}
+
+// begin starts a session and writes all disks of a machine, against its newest point or in full.
+func (m *model) begin(t *rapid.T) {
+	if len(m.open) >= 3 {
+		t.Skip("enough sessions")
+	}
+	v, r, full := m.machine(t), m.handle(t), rapid.IntRange(0, 3).Draw(t, "full") == 0
+	begin := repo.BeginOptions{VM: holdfast.ResourceID(v.name)}
+	if v.last == nil {
+		full = true
+	}
+	if !full {
+		begin.Parents = []holdfast.PointID{v.last.id}
+	}
+	s, err := r.Begin(context.Background(), begin)
+	must(t, err)
+	o := &openSession{s: s, machine: v, content: map[holdfast.LUN][]byte{}, point: holdfast.Point{
+		VM: holdfast.ResourceID(v.name), Name: v.name, Time: repotest.Start(), Kind: holdfast.PointBackup,
+	}}
+	for _, lun := range []holdfast.LUN{holdfast.OSDisk, "0"} {
+		d := v.disks[lun]
+		in := repo.DiskInput{LUN: lun, SizeBytes: int64(len(d.Data)), Extents: repotest.Seq(d.Allocated()), Source: d, Readers: rapid.IntRange(1, 3).Draw(t, "readers")}
+		if !full {
+			base, _ := v.last.details.Disk(lun)
+			in.Base, in.Extents = &base, repotest.Seq(d.Changes())
+		}
+		out, err := s.WriteDisk(context.Background(), in)
+		must(t, err)
+		o.point.Disks = append(o.point.Disks, holdfast.PointDisk{LUN: lun, SizeBytes: in.SizeBytes, Root: out.Root})
+		o.content[lun] = bytes.Clone(d.Data)
+	}
+	m.open = append(m.open, o)
+}
+
+func (m *model) take(t *rapid.T) *openSession {
+	if len(m.open) == 0 {
+		t.Skip("no open session")
+	}
+	i := rapid.IntRange(0, len(m.open)-1).Draw(t, "session")
+	o := m.open[i]
+	m.open = append(m.open[:i:i], m.open[i+1:]...)
+	return o
+}
+
+func (m *model) publish(t *rapid.T) {
+	o := m.take(t)
+	published, err := o.s.Publish(context.Background(), o.point, nil)
+	if o.gone {
+		if !holdfast.IsKind(err, holdfast.KindConflict) {
+			t.Fatalf("an abandoned session published: %v", err)
+		}
+		must(t, o.s.Close(context.Background(), "test"))
+		return
+	}
+	must(t, err)
+	reader, err := m.openHandle(t).OpenPoint(context.Background(), published.ID)
+	must(t, err)
+	p := modelPoint{published.ID, o.machine.name, o.content, reader.Point()}
+	m.points = append(m.points, p)
+	m.rebase(o.machine, &p)
+}
+
+// rebase makes p the machine's newest point, if the disks' change lists can be against it: another session may have been written
+// since, so the lists are made anew from the contents.
+func (m *model) rebase(v *machine, p *modelPoint) {
+	for lun, d := range v.disks {
+		d.Cut()
+		held := p.disks[lun]
+		for offset := 0; offset < len(held); offset += 512 {
+			end := min(offset+512, len(held))
+			if !bytes.Equal(held[offset:end], d.Data[offset:end]) {
+				d.Write(offset, bytes.Clone(d.Data[offset:end]))
+			}
+		}
+		if len(d.Data) > len(held) {
+			d.Write(len(held), bytes.Clone(d.Data[len(held):]))
+		}
+	}
+	v.last = p
+}
+
+// leave ends a session without a point.
+func (m *model) leave(t *rapid.T) { must(t, m.take(t).s.Close(context.Background(), "left")) }
+
+// steal abandons a session from another handle, as a newer run does.
+func (m *model) steal(t *rapid.T) {
+	if len(m.open) == 0 {
+		t.Skip("no open session")
+	}
+	o := rapid.SampledFrom(m.open).Draw(t, "session")
+	if err := m.handle(t).Abandon(context.Background(), o.s.ID(), "stolen"); (err == nil) == o.gone {
+		t.Fatalf("abandon: %v", err)
+	}
+	o.gone = true
+}
+
+func (m *model) rebuild(t *rapid.T) {
+	result, err := m.handle(t).RebuildIndex(context.Background(), nil)
+	if err != nil || len(result.Damaged) > 0 {
+		t.Fatalf("rebuild: %+v, %v", result, err)
+	}
+}
+
+func (m *model) reopen(t *rapid.T) {
+	m.handles[rapid.IntRange(0, len(m.handles)-1).Draw(t, "handle")] = m.openHandle(t)
+}
+
+// read restores one point through a handle that may have to be told of it first.
+func (m *model) read(t *rapid.T) {
+	if len(m.points) == 0 {
+		t.Skip("no points")
+	}
+	p, r := rapid.SampledFrom(m.points).Draw(t, "point"), m.handle(t)
+	must(t, r.Refresh(context.Background()))
+	m.mustHold(t, r, p)
+	disk, err := mustReader(t, r, p).Disk(holdfast.OSDisk)
+	must(t, err)
+	want := p.disks[holdfast.OSDisk]
+	offset := rapid.IntRange(0, len(want)-1).Draw(t, "offset")
+	got := make([]byte, rapid.IntRange(0, len(want)-offset).Draw(t, "length"))
+	if n, err := disk.ReadAt(context.Background(), got, int64(offset)); err != nil || !bytes.Equal(got[:n], want[offset:offset+len(got)]) {
+		t.Fatalf("ReadAt(%d, %d) = %d, %v", offset, len(got), n, err)
+	}
+}
+
+func mustReader(t *rapid.T, r *repo.Repository, p modelPoint) *repo.PointReader {
+	reader, err := r.OpenPoint(context.Background(), p.id)
+	must(t, err)
+	return reader
+}
+
+func (m *model) mustHold(t *rapid.T, r *repo.Repository, p modelPoint) {
+	reader := mustReader(t, r, p)
+	for lun, want := range p.disks {
+		disk, err := reader.Disk(lun)
+		must(t, err)
+		b := &repotest.Buffer{Data: make([]byte, disk.SizeBytes())}
+		must(t, disk.CopyTo(context.Background(), b, repo.CopyOptions{Workers: 2}))
+		if !bytes.Equal(b.Data, want) {
+			t.Fatalf("disk %s of point %s of %s is not what it was", lun, p.id, p.vm)
+		}
+	}
+}
+
+// check compares roots with contents: equal exactly when size and bytes are.
+func (m *model) check(t *rapid.T) {
+	type held struct {
+		root holdfast.Root
+		data []byte
+	}
+	var all []held
+	for _, p := range m.points {
+		for _, d := range p.details.Disks {
+			all = append(all, held{d.Root, p.disks[d.LUN]})
+		}
+	}
+	if len(all) == 0 {
+		return
+	}
+	newest := all[len(all)-1]
+	for _, other := range all {
+		if bytes.Equal(newest.data, other.data) != (newest.root == other.root) {
+			t.Fatalf("roots %s and %s of disks of %d and %d bytes", newest.root, other.root, len(newest.data), len(other.data))
+		}
+	}
+}
+
+// finish ends what is open and looks at everything once more, from a handle that knows nothing.
+func (m *model) finish(t *rapid.T) {
+	for _, o := range m.open {
+		must(t, o.s.Close(context.Background(), "end"))
+	}
+	r := m.openHandle(t)
+	points, err := r.Points()
+	if err != nil || len(points) != len(m.points) {
+		t.Fatalf("%d points are visible, %d were published, %v", len(points), len(m.points), err)
+	}
+	for _, p := range m.points {
+		m.mustHold(t, r, p)
+	}
+	for _, o := range []repo.VerifyOptions{{Level: repo.VerifyStored}, {Level: repo.VerifyComplete, Repository: r}} {
+		if report, err := repo.Verify(context.Background(), m.store, o); err != nil || !report.OK {
+			t.Fatalf("verify: %+v, %v", report, err)
+		}
+	}
+}
