@@ -18,6 +18,7 @@ var (
 	errBlobNotFound      = refuse(http.StatusNotFound, "BlobNotFound", "The specified blob does not exist.")
 	errImmutable         = refuse(http.StatusConflict, "BlobImmutableDueToPolicy", "The blob version is protected by an immutability policy or a legal hold.")
 	errArchived          = refuse(http.StatusConflict, "BlobArchived", "The blob is in the archive tier and must be rehydrated first.")
+	errMD5Mismatch       = refuse(http.StatusBadRequest, "Md5Mismatch", "The MD5 of the body is not the one in the header.")
 	errNotImplemented    = refuse(http.StatusNotImplemented, "NotImplemented", "The twin's blob service does not carry out this operation.")
 )
 

@@ -3,6 +3,7 @@ package blobsvc_test
 import (
 	"bytes"
 	"context"
+	"crypto/md5" //nolint:gosec // the protocol's checksum, not a signature
 	"errors"
 	"fmt"
 	"io"
@@ -343,6 +344,24 @@ func TestBlocks(t *testing.T) {
 	must(t, err)
 	_, err = client.StageBlock(t.Context(), "YWFhYWFh", body("x"), nil)
 	refused(t, "block id of another length", err, 400, "InvalidBlobOrBlock")
+}
+
+// The MD5 that comes with a block list is the blob's, which the service keeps and cannot check; rclone sends one always.
+func TestBlocks_MD5OfTheBlob(t *testing.T) {
+	w := newTwin(t)
+	client := w.container("plain").NewBlockBlobClient("a")
+	_, err := client.StageBlock(t.Context(), "YQ==", body("content"), nil)
+	must(t, err)
+	sum := md5.Sum([]byte("content")) //nolint:gosec // see the import
+	_, err = client.CommitBlockList(t.Context(), []string{"YQ=="}, &blockblob.CommitBlockListOptions{HTTPHeaders: &blob.HTTPHeaders{BlobContentMD5: sum[:]}})
+	must(t, err)
+	properties, err := client.GetProperties(t.Context(), nil)
+	must(t, err)
+	if !bytes.Equal(properties.ContentMD5, sum[:]) {
+		t.Errorf("MD5 of the blob: %x", properties.ContentMD5)
+	}
+	_, err = client.Upload(t.Context(), body("other"), &blockblob.UploadOptions{HTTPHeaders: &blob.HTTPHeaders{BlobContentMD5: sum[:]}})
+	refused(t, "blob with another content's MD5", err, 400, "Md5Mismatch")
 }
 
 // What the service does not carry out is refused, never taken silently.
