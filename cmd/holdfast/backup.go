@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -11,6 +13,7 @@ import (
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/capture"
 	"github.com/holdfast-backup/holdfast/internal/cli"
+	"github.com/holdfast-backup/holdfast/internal/image"
 	"github.com/holdfast-backup/holdfast/internal/restore"
 )
 
@@ -51,20 +54,40 @@ func (a *app) backup(ctx context.Context, vm string, o capture.Options) error {
 	}
 	began := a.clock.Now()
 	progress := a.console.NewProgress(a.clock)
-	flow, err := capture.New(capture.Config{Source: client, Repository: r, Clock: a.clock, Log: a.log(), Progress: showCapture(progress)})
+	show, tell := showCapture(progress), a.stages(map[string]string{
+		string(capture.StageSnapshot): "Taking a snapshot of every disk.", string(capture.StageCopy): "Waiting for Azure to make the snapshots readable.",
+		string(capture.StageRead): "Reading what changed.",
+	})
+	flow, err := capture.New(capture.Config{Source: client, Repository: r, Clock: a.clock, Log: a.log(), Progress: func(p capture.Progress) {
+		tell(string(p.Stage))
+		show(p)
+	}})
 	if err != nil {
 		return err
 	}
 	result, err := flow.Run(ctx, id, o)
-	progress.Wait()
+	progress.Wait(err)
 	if err != nil {
 		return err
 	}
 	result.StoredBytes = r.BytesAdded()
 	for _, warning := range result.Warnings {
-		a.console.Note("Warning: %s", warning)
+		a.console.Note("Note: %s.", warning)
 	}
 	return a.console.Result(result, func(w io.Writer) error { return tellBackup(w, result, a.clock.Now().Sub(began)) })
+}
+
+// stages returns a function that says, once for each stage of a run, what is going on. It may be called from any goroutine.
+func (a *app) stages(texts map[string]string) func(stage string) {
+	var mu sync.Mutex
+	return func(stage string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if text, ok := texts[stage]; ok {
+			delete(texts, stage)
+			a.console.Note("%s", text)
+		}
+	}
 }
 
 func parseVM(s string) (holdfast.ResourceID, error) {
@@ -85,7 +108,7 @@ func showCapture(progress *cli.Progress) func(capture.Progress) {
 }
 
 func tellBackup(w io.Writer, result capture.Result, took time.Duration) error {
-	if _, err := fmt.Fprintf(w, "Restore point %s of %s (%s)\n\n", result.Point, result.VM.Name(), cli.Time(result.Time)); err != nil {
+	if _, err := fmt.Fprintf(w, "Restore point %s of %s (%s)\n\n", result.Point, strings.TrimPrefix(result.VM.Name(), image.Scheme), cli.Time(result.Time)); err != nil {
 		return err
 	}
 	var rows [][]string
@@ -104,9 +127,7 @@ func tellBackup(w io.Writer, result capture.Result, took time.Duration) error {
 }
 
 func (a *app) restoreCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "restore", Short: "Restore virtual machines and disks", Args: noArguments, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	cmd.AddCommand(a.restoreVMCommand())
-	return cmd
+	return a.group("restore", "Restore virtual machines", "", a.restoreVMCommand())
 }
 
 func (a *app) restoreVMCommand() *cobra.Command {
@@ -128,7 +149,7 @@ the restore point before the machine is created. What was made is removed again 
 	flags := cmd.Flags()
 	flags.StringVar(&point, "point", "", "id of the restore point, or the beginning of one")
 	flags.StringVar(&request.Name, "name", "", "name of the new machine")
-	flags.StringVar(&request.ResourceGroup, "resource-group", "", "resource group: a name in the source's subscription, or an id")
+	flags.StringVar(&request.ResourceGroup, "resource-group", "", "resource group for it: a name in the source's subscription, or an id")
 	flags.StringVar(&subnet, "subnet", "", "id of the subnet (default: the source's)")
 	flags.StringVar(&request.Size, "size", "", "size of the new machine (default: the source's)")
 	flags.BoolVar(&dryRun, "dry-run", false, "show what would be done, and do nothing")
@@ -157,7 +178,14 @@ func (a *app) restoreVM(ctx context.Context, request restore.Request, dryRun boo
 	}
 	began := a.clock.Now()
 	progress := a.console.NewProgress(a.clock)
-	flow, err := restore.New(restore.Config{Cloud: client, Repository: r, Clock: a.clock, Log: a.log(), Progress: showRestore(progress)})
+	show, tell := showRestore(progress), a.stages(map[string]string{
+		string(restore.StageCreate): "Creating the disks.", string(restore.StageWrite): "Writing them.",
+		string(restore.StageProve): "Reading them back, to compare them with the restore point.", string(restore.StageMachine): "Creating the machine.",
+	})
+	flow, err := restore.New(restore.Config{Cloud: client, Repository: r, Clock: a.clock, Log: a.log(), Progress: func(p restore.Progress) {
+		tell(string(p.Stage))
+		show(p)
+	}})
 	if err != nil {
 		return err
 	}
@@ -169,7 +197,7 @@ func (a *app) restoreVM(ctx context.Context, request restore.Request, dryRun boo
 		return a.console.Result(plan, func(w io.Writer) error { return tellLines(w, plan.Lines()) })
 	}
 	result, err := flow.Run(ctx, plan)
-	progress.Wait()
+	progress.Wait(err)
 	if err != nil {
 		return err
 	}

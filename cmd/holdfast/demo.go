@@ -69,7 +69,7 @@ func (a *app) demo(ctx context.Context, o demoOptions) (err error) {
 		return errTold
 	}
 	if !o.once {
-		a.tellWhatToTry(stage)
+		a.tellWhatToTry(stage, report)
 		<-ctx.Done()
 	}
 	return nil
@@ -77,17 +77,18 @@ func (a *app) demo(ctx context.Context, o demoOptions) (err error) {
 
 // play runs the story on a stage, with progress.
 func (a *app) play(ctx context.Context, stage *stage, o demoOptions) (demo.Report, error) {
-	progress := a.console.NewProgress(a.clock)
 	attempts := 1
 	if o.faults != "" {
 		attempts = demoAttempts
 	}
-	report, err := demo.Run(ctx, demo.Config{
+	return demo.Run(ctx, demo.Config{
 		Folder: o.dir, Guests: guests{stage.guests}, Cloud: stage.azure, Repository: stage.repository, Clock: a.clock,
-		Say: a.console.Note, ShowCapture: showCapture(progress), ShowRestore: showRestore(progress), AttemptsAtMost: attempts,
+		Say: a.console.Note, AttemptsAtMost: attempts,
+		Show: func() demo.Show {
+			progress := a.console.NewProgress(a.clock)
+			return demo.Show{Capture: showCapture(progress), Restore: showRestore(progress), End: progress.Wait}
+		},
 	})
-	progress.Wait()
-	return report, err
 }
 
 // stage is what the demo plays on.
@@ -165,18 +166,29 @@ func (s *stage) close(ctx context.Context) error {
 	return s.twin.Close(context.WithoutCancel(ctx))
 }
 
-func (a *app) tellWhatToTry(s *stage) {
-	azureFile := s.twin.Endpoints().AzureFile
+func (a *app) tellWhatToTry(s *stage, report demo.Report) {
 	a.console.Note(`
-The twin stays up until you press Ctrl-C. In another terminal, try:
+The twin stays up until you press Ctrl-C. In another terminal, try (go run ./cmd/holdfast does for holdfast, too):
 
-  export HOLDFAST_AZURE=%s
+  export HOLDFAST_AZURE=%s HOLDFAST_REPO_PASSWORD=$(cat %s)
   holdfast vm list
-  holdfast repo points --repo %s --password-file %s
-  holdfast backup --repo %[2]s --password-file %[3]s --vm %[4]s
-  holdfast repo verify --repo %[2]s
-  holdfast twin resources --dir %[5]s
-`, azureFile, s.repositoryDir, s.passwordFile, demo.Machines()[0].ID(), s.dir)
+  holdfast repo points --repo %s
+  holdfast backup --repo %[3]s --vm %[4]s
+  holdfast restore vm --repo %[3]s --point %[5]s --name my-web --resource-group %[6]s
+  holdfast repo export --repo %[3]s --point %[5]s --disk os --out web.img
+  holdfast repo verify --repo %[3]s
+  holdfast twin resources --dir %[7]s
+`, absolute(s.twin.Endpoints().AzureFile), absolute(s.passwordFile), absolute(s.repositoryDir), demo.Machines()[0].ID(), report.Restored,
+		demo.Machines()[0].ID().ResourceGroup(), absolute(s.dir))
+}
+
+// absolute makes a path good for other terminals.
+func absolute(path string) string {
+	full, err := filepath.Abs(path)
+	if err != nil {
+		return path // best effort: it is still right in this folder
+	}
+	return full
 }
 
 // guests adapts the twin's back door to the demo.

@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -37,13 +38,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, getenv fu
 	for _, arg := range args { // an error in the flags themselves is told in the form that was asked for, too
 		a.console.JSON = a.console.JSON || arg == "--json" || arg == "--json=true"
 	}
-	if err := root.ExecuteContext(ctx); err != nil {
-		if errors.Is(err, errDamageTold) || errors.Is(err, errTold) {
-			return cli.ExitCode(err)
-		}
-		return a.console.Fail(asInput(err))
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil || errors.Is(err, errDamageTold) || errors.Is(err, errTold) {
+		return cli.ExitCode(err)
 	}
-	return 0
+	a.log().DebugContext(ctx, "the command failed", "error", err)
+	return a.console.Fail(asFlag(cmd, asInput(err)))
 }
 
 // errDamageTold ends a command whose result has told of damage already.
@@ -76,16 +76,13 @@ Work with the twin, a simulated Azure, or with a real one; the file after --azur
   holdfast backup --azure twin/azure.yaml --repo /backups --password-file secret --vm ID`
 
 func (a *app) rootCommand() *cobra.Command {
-	root := &cobra.Command{
-		Use: "holdfast", Short: "Backup and restore of Azure virtual machines", Long: rootHelp, Version: version(),
-		SilenceUsage: true, SilenceErrors: true, Args: noArguments, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
+	root := a.group("holdfast", "Backup and restore of Azure virtual machines", rootHelp,
+		a.demoCommand(), a.backupCommand(), a.restoreCommand(), a.repoCommand(), a.imageCommand(), a.storageCommand(), a.vmCommand(), a.twinCommand(),
+	)
+	root.Version, root.SilenceUsage, root.SilenceErrors = version(), true, true
 	root.PersistentFlags().BoolVar(&a.console.JSON, "json", false, "print the result as one JSON value on the last line")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(
-		a.demoCommand(), a.backupCommand(), a.restoreCommand(), a.repoCommand(), a.imageCommand(), a.storageCommand(), a.vmCommand(), a.twinCommand(),
-	)
 	return root
 }
 
@@ -94,17 +91,22 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	names := []string{}
-	for _, c := range cmd.Commands() {
-		if c.IsAvailableCommand() {
-			names = append(names, c.Name())
-		}
-	}
 	err := holdfast.Errorf(holdfast.KindInvalid, "%q is not something that %q does", args[0], cmd.CommandPath())
-	if len(names) > 0 {
-		return err.WithHint("it does: %s", strings.Join(names, ", "))
+	if cmd.HasAvailableSubCommands() {
+		return err.WithHint("it does: %s", names(cmd))
 	}
 	return err.WithHint("see: %s --help", cmd.CommandPath())
+}
+
+// names lists the commands below a command.
+func names(cmd *cobra.Command) string {
+	var all []string
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() {
+			all = append(all, c.Name())
+		}
+	}
+	return strings.Join(all, ", ")
 }
 
 // flagError names the flag at fault.
@@ -130,13 +132,45 @@ func asInput(err error) error {
 	return err
 }
 
+// asFlag names the flag as a person writes it where an error names the input that came from it.
+func asFlag(cmd *cobra.Command, err error) error {
+	var e *holdfast.Error
+	if !errors.As(err, &e) || e.Field == "" {
+		return err
+	}
+	var flag strings.Builder
+	for _, r := range e.Field {
+		if unicode.IsUpper(r) {
+			flag.WriteByte('-')
+		}
+		flag.WriteRune(unicode.ToLower(r))
+	}
+	if name := flag.String(); name != e.Field && cmd.Flags().Lookup(name) != nil {
+		e.Field = name
+	}
+	return err
+}
+
+// group makes a command that only holds others. Called alone it shows its help; a script gets an error.
+func (a *app) group(use, short, long string, commands ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{Use: use, Short: short, Long: long, Args: noArguments}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if !a.console.JSON {
+			return cmd.Help()
+		}
+		return holdfast.Errorf(holdfast.KindInvalid, "%q needs a command", cmd.CommandPath()).WithHint("it does: %s", names(cmd))
+	}
+	cmd.AddCommand(commands...)
+	return cmd
+}
+
 // required marks flags that a command cannot do without.
 func required(cmd *cobra.Command, flags ...string) {
 	previous := cmd.PreRunE
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
 		for _, name := range flags {
 			if f := cmd.Flags().Lookup(name); f.Value.String() == "" {
-				return holdfast.Errorf(holdfast.KindInvalid, "--%s is needed: %s", name, f.Usage).WithField(name).WithHint("see: %s --help", cmd.CommandPath())
+				return holdfast.Errorf(holdfast.KindInvalid, "--%s is missing: %s", name, f.Usage).WithField(name).WithHint("see: %s --help", cmd.CommandPath())
 			}
 		}
 		if previous != nil {

@@ -15,13 +15,9 @@ import (
 )
 
 func (a *app) repoCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "repo", Short: "Make, look into, check and read repositories", Args: noArguments,
-		Long: `Work on a repository with nothing but its storage and its password: no server and, for local folders, no cloud is needed.`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(a.repoInit(), a.repoInfo(), a.repoPoints(), a.repoVerify(), a.repoRebuildIndex(), a.repoExport())
-	return cmd
+	return a.group("repo", "Make, look into, check and read repositories",
+		`Work on a repository with nothing but its storage and its password: no server and, for local folders, no cloud is needed.`,
+		a.repoInit(), a.repoInfo(), a.repoPoints(), a.repoVerify(), a.repoRebuildIndex(), a.repoExport())
 }
 
 func (a *app) repoInit() *cobra.Command {
@@ -46,12 +42,32 @@ func (a *app) initRepository(ctx context.Context, o repo.InitOptions) error {
 	if o.Password, err = a.password(); err != nil {
 		return err
 	}
+	if err := mustBeEmpty(ctx, store); err != nil {
+		return err
+	}
 	o.Clock, o.Tool = a.clock, tool()
 	r, err := repo.Init(ctx, store, o)
 	if err != nil {
 		return err
 	}
 	return a.tellInfo(ctx, r)
+}
+
+// keysFolder holds what an interrupted init may have left; log is written last and tells repo.Init that a repository is there.
+const keysFolder, logFolder = "keys/", "log/"
+
+// mustBeEmpty refuses a place with other things in it: they would be taken for damage, and for parts of a backup.
+func mustBeEmpty(ctx context.Context, store openStore) error {
+	for object, err := range store.List(ctx, "") {
+		if err != nil {
+			return err
+		}
+		if !strings.HasPrefix(object.Name, keysFolder) && !strings.HasPrefix(object.Name, logFolder) {
+			return holdfast.Errorf(holdfast.KindInvalid, "%s is not empty: %s is there", store.URL(), object.Name).WithField("repo").
+				WithHint("name an empty folder, or one that does not exist yet")
+		}
+	}
+	return nil
 }
 
 func (a *app) repoInfo() *cobra.Command {
@@ -104,6 +120,30 @@ func (a *app) repoPoints() *cobra.Command {
 	return cmd
 }
 
+// pointRow is a restore point in the result of `repo points`. Its disks have what those of `backup` have.
+type pointRow struct {
+	repo.PointSummary
+	Disks []pointDisk `json:"disks"`
+}
+
+type pointDisk struct {
+	holdfast.PointDisk
+	Reason      holdfast.FullReason `json:"reason"`
+	SnapshotSKU string              `json:"snapshotSku"`
+}
+
+func newPointRow(p repo.PointSummary) pointRow {
+	row := pointRow{PointSummary: p, Disks: []pointDisk{}}
+	for _, d := range p.Disks {
+		disk := pointDisk{PointDisk: d, Reason: d.Reason}
+		if d.Snapshot != nil {
+			disk.SnapshotSKU = d.Snapshot.SKU
+		}
+		row.Disks = append(row.Disks, disk)
+	}
+	return row
+}
+
 func (a *app) listPoints(ctx context.Context, vm string) error {
 	r, err := a.openRepository(ctx)
 	if err != nil {
@@ -113,10 +153,10 @@ func (a *app) listPoints(ctx context.Context, vm string) error {
 	if err != nil {
 		return err
 	}
-	points := []repo.PointSummary{}
+	points := []pointRow{}
 	for _, p := range all {
 		if vm == "" || strings.EqualFold(p.Name, vm) || p.VM.Equal(holdfast.ResourceID(vm)) {
-			points = append(points, p)
+			points = append(points, newPointRow(p))
 		}
 	}
 	return a.console.Result(points, func(w io.Writer) error {
@@ -181,7 +221,7 @@ func (a *app) verify(ctx context.Context, level repo.VerifyLevel) error {
 	bar := progress.Bar("verify", 0)
 	o.Progress = func(_ int, bytes int64) { bar.Add(bytes) }
 	report, err := repo.Verify(ctx, store, o)
-	progress.Wait()
+	progress.Wait(err)
 	if err != nil {
 		return err
 	}
@@ -211,7 +251,7 @@ func (a *app) openForVerify(ctx context.Context, store openStore, level repo.Ver
 	case level != repo.VerifyComplete && holdfast.IsKind(err, holdfast.KindWrongKey) && password == "":
 		return nil, nil
 	}
-	return nil, err
+	return nil, withKeyHint(err)
 }
 
 func tellReport(w io.Writer, report repo.Report) error {
@@ -242,7 +282,7 @@ func tellReport(w io.Writer, report repo.Report) error {
 			return err
 		}
 	}
-	if report.OK {
+	if report.OK || len(report.Points) == 0 {
 		return nil
 	}
 	_, err := fmt.Fprintln(w, "Other restore points are unhurt. The next backup writes lost parts again where the source still has them.")
@@ -330,7 +370,7 @@ func (a *app) export(ctx context.Context, point, disk string, o export.Options) 
 	bar := progress.Bar("export", 0)
 	o.Progress = bar.Add
 	result, err := export.Run(ctx, d, o)
-	progress.Wait()
+	progress.Wait(err)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -32,21 +33,24 @@ stored already is found by its content.`,
 	a.repoFlags(backup)
 	backup.Flags().StringVar(&name, "name", "", "name under which the repository knows the machine")
 	required(backup, "repo", "name")
-	cmd := &cobra.Command{Use: "image", Short: "Back up disk images", Args: noArguments, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	cmd.AddCommand(backup)
-	return cmd
+	return a.group("image", "Back up disk images", "", backup)
 }
 
 func (a *app) backupImage(ctx context.Context, name, file string) error {
+	config := image.Config{Clock: a.clock, Name: name, File: file}
+	if err := config.Check(); err != nil {
+		return err
+	}
 	r, err := a.openRepository(ctx)
 	if err != nil {
 		return err
 	}
 	began := a.clock.Now()
 	progress := a.console.NewProgress(a.clock)
-	bar := progress.Bar(name, 0)
-	result, err := image.Backup(ctx, image.Config{Repository: r, Clock: a.clock, Name: name, File: file, Progress: bar.At})
-	progress.Wait()
+	config.Repository = r
+	config.Progress = func(position, size int64) { progress.Bar(name, size).At(position) }
+	result, err := image.Backup(ctx, config)
+	progress.Wait(err)
 	if err != nil {
 		return err
 	}
@@ -62,9 +66,7 @@ and removed again.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.checkStorage(cmd.Context()) },
 	}
 	a.repoFlags(check)
-	cmd := &cobra.Command{Use: "storage", Short: "Check object stores", Args: noArguments, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	cmd.AddCommand(check)
-	return cmd
+	return a.group("storage", "Check object stores", "", check)
 }
 
 // checkRow is one rule in the result of `storage check`.
@@ -83,10 +85,10 @@ func (a *app) checkStorage(ctx context.Context) error {
 	o := blobtest.Options{
 		Remover: store.remover, Locker: store.locker, Versioned: store.versioned, Clock: a.clock,
 		Prefix: "storage-check-" + a.clock.Now().UTC().Format("20060102-150405"),
-		Done:   func(c blobtest.Check) { a.console.Note("%-8s %s", c.Outcome, c.Rule) },
+		Done:   a.tellCheck,
 	}
 	checks, err := blobtest.Run(ctx, store, o)
-	if err != nil {
+	if err = errors.Join(err, store.forget(o.Prefix)); err != nil {
 		return err
 	}
 	result := struct {
@@ -100,13 +102,6 @@ func (a *app) checkStorage(ctx context.Context) error {
 		result.Checks = append(result.Checks, checkRow{c.Name, c.Rule, c.Outcome, c.Detail})
 	}
 	if err := a.console.Result(result, func(w io.Writer) error {
-		var rows [][]string
-		for _, c := range result.Checks {
-			rows = append(rows, []string{string(c.Outcome), c.Name, c.Detail})
-		}
-		if err := cli.Table(w, []string{"OUTCOME", "RULE", "DETAIL"}, rows); err != nil {
-			return err
-		}
 		_, err := fmt.Fprintf(w, "\n%s: %d rules kept, %d broken, %d not checked\n", result.URL, counts[blobtest.Passed], counts[blobtest.Failed], counts[blobtest.Skipped])
 		return err
 	}); err != nil {
@@ -118,15 +113,26 @@ func (a *app) checkStorage(ctx context.Context) error {
 	return nil
 }
 
+// tellCheck tells one rule as soon as it is known: for people it is a part of the result, beside JSON it is progress.
+func (a *app) tellCheck(c blobtest.Check) {
+	line := fmt.Sprintf("%-8s %s", c.Outcome, c.Rule)
+	if c.Detail != "" {
+		line += " (" + c.Detail + ")"
+	}
+	if a.console.JSON {
+		a.console.Note("%s", line)
+		return
+	}
+	_, _ = fmt.Fprintln(a.console.Out, line) // a closed output shows in the summary
+}
+
 func (a *app) vmCommand() *cobra.Command {
 	list := &cobra.Command{
 		Use: "list", Short: "List the virtual machines that the account sees", Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.listVMs(cmd.Context()) },
 	}
 	a.azureFlag(list)
-	cmd := &cobra.Command{Use: "vm", Short: "Look at virtual machines", Args: noArguments, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	cmd.AddCommand(list)
-	return cmd
+	return a.group("vm", "Look at virtual machines", "", list)
 }
 
 // vmRow is a machine in the result of `vm list`.

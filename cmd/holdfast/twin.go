@@ -17,16 +17,11 @@ import (
 )
 
 func (a *app) twinCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "twin", Short: "A simulated Azure on this machine", Args: noArguments,
-		Long: `The twin is a simulated Azure: ARM, Entra, managed-disk data and Blob over real HTTP on loopback, with the platform's rules and its bad
+	disk := a.group("disk", "Write and read disks as their guests would", "", a.twinDiskWrite(), a.twinDiskRead())
+	return a.group("twin", "A simulated Azure on this machine",
+		`The twin is a simulated Azure: ARM, Entra, managed-disk data and Blob over real HTTP on loopback, with the platform's rules and its bad
 manners. Holdfast, Microsoft's SDKs and other clients work against it.`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	disk := &cobra.Command{Use: "disk", Short: "Write and read disks as their guests would", Args: noArguments, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	disk.AddCommand(a.twinDiskWrite(), a.twinDiskRead())
-	cmd.AddCommand(a.twinServe(), disk, a.twinResources())
-	return cmd
+		a.twinServe(), disk, a.twinResources())
 }
 
 func (a *app) twinServe() *cobra.Command {

@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -37,7 +40,7 @@ func (a *app) azureFlag(cmd *cobra.Command) {
 
 // repoFlags adds what every command on a repository takes.
 func (a *app) repoFlags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&a.repository, "repo", "", "repository: a folder, file:///FOLDER or azblob://ACCOUNT/CONTAINER/FOLDER")
+	cmd.Flags().StringVar(&a.repository, "repo", "", "where the repository is: a folder, file:///FOLDER or azblob://ACCOUNT/CONTAINER/FOLDER")
 	cmd.Flags().StringVar(&a.passwordFile, "password-file", "", "file with the repository's password (or HOLDFAST_REPO_PASSWORD with the password itself)")
 	a.azureFlag(cmd)
 	required(cmd, "repo")
@@ -50,7 +53,7 @@ func (a *app) azureClient() (*azure.Client, error) {
 		path = a.getenv("HOLDFAST_AZURE")
 	}
 	if path == "" {
-		return nil, holdfast.Errorf(holdfast.KindInvalid, "--azure is needed: the file that says which Azure to work with").WithField("azure").
+		return nil, holdfast.Errorf(holdfast.KindInvalid, "--azure is missing: the file that says which Azure to work with").WithField("azure").
 			WithHint("the twin writes one (DIR/azure.yaml); for real Azure write tenantId, clientId and clientSecret into a file")
 	}
 	config, err := azureconfig.Read(path)
@@ -91,6 +94,7 @@ func (a *app) password() (string, error) {
 // openStore is a store with what else it can do.
 type openStore struct {
 	blob.Store
+	folder    string // of a local store
 	remover   blob.Remover
 	locker    blob.Locker    // nil when it cannot lock
 	versioned blob.Versioned // nil when it keeps no versions
@@ -107,9 +111,32 @@ func (a *app) store(ctx context.Context) (openStore, error) {
 		if err != nil {
 			return openStore{}, err
 		}
-		return openStore{Store: s, remover: s.Remover()}, nil
+		return openStore{Store: s, folder: where.folder, remover: s.Remover()}, nil
 	}
 	return a.blobStore(ctx, where)
+}
+
+// forget removes the folders that a local store keeps below prefix when all objects in them are gone.
+func (s openStore) forget(prefix string) error {
+	if s.folder == "" {
+		return nil
+	}
+	var folders []string
+	err := filepath.WalkDir(filepath.Join(s.folder, prefix), func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.IsDir() {
+			folders = append(folders, path)
+		}
+		return err
+	})
+	for _, folder := range slices.Backward(folders) { // the inner ones first
+		if err == nil {
+			err = os.Remove(folder)
+		}
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // blobStore opens a folder of a blob container, with locks where the container has version-level immutability.
@@ -191,12 +218,21 @@ func (a *app) openRepository(ctx context.Context) (*repo.Repository, error) {
 	}
 	r, err := repo.Open(ctx, store, repo.OpenOptions{Password: password, Clock: a.clock, Tool: tool(), Log: a.log()})
 	if err != nil {
-		return nil, err
+		return nil, withKeyHint(err)
 	}
 	for _, p := range r.Damage() {
 		a.console.Note("Warning: %s is damaged (%s); restoring works, writing does not", p.Object, p.Text)
 	}
 	return r, nil
+}
+
+// withKeyHint says what to do about a password that does not fit.
+func withKeyHint(err error) error {
+	var e *holdfast.Error
+	if errors.As(err, &e) && e.Kind == holdfast.KindWrongKey && e.Hint == "" {
+		return e.WithField("password-file").WithHint("give the password that the repository was made with, by --password-file FILE or HOLDFAST_REPO_PASSWORD; without it nobody can read the repository")
+	}
+	return err
 }
 
 // tool names the writer in manifests.

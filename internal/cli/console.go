@@ -12,8 +12,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
+	"sync/atomic"
 
+	"github.com/vbauerster/mpb/v8"
 	"golang.org/x/term"
 
 	"github.com/holdfast-backup/holdfast"
@@ -24,6 +27,8 @@ type Console struct {
 	Out  io.Writer // results
 	Err  io.Writer // progress, warnings, errors for people
 	JSON bool
+
+	bars atomic.Pointer[mpb.Progress] // those on the terminal now; lines are written above them
 }
 
 // Result prints a command's result: as one JSON value on one line where asked, else as people prints it.
@@ -36,18 +41,24 @@ func (c *Console) Result(value any, people func(w io.Writer) error) error {
 	return encoder.Encode(value)
 }
 
-// Note prints a line for people on standard error.
+// Note prints a line for people on standard error, above the bars that are shown there.
 func (c *Console) Note(format string, args ...any) {
-	_, _ = fmt.Fprintf(c.Err, format+"\n", args...) // nobody is left to tell when standard error is closed
+	line := fmt.Sprintf(format+"\n", args...)
+	if bars := c.bars.Load(); bars != nil {
+		if _, err := io.WriteString(bars, line); err == nil {
+			return
+		}
+	}
+	_, _ = io.WriteString(c.Err, line) // nobody is left to tell when standard error is closed
 }
 
-// failure is the JSON form of an error.
+// failure is the JSON form of an error. All fields are always there; "" means that there is nothing to say.
 type failure struct {
 	Error struct {
 		Kind    holdfast.Kind `json:"kind"`
 		Message string        `json:"message"`
-		Hint    string        `json:"hint,omitempty"`
-		Field   string        `json:"field,omitempty"`
+		Hint    string        `json:"hint"`
+		Field   string        `json:"field"`
 	} `json:"error"`
 }
 
@@ -55,13 +66,15 @@ type failure struct {
 // that a script reads.
 func (c *Console) Fail(err error) int {
 	var f failure
-	f.Error.Kind, f.Error.Message = holdfast.KindOf(err), sentence(err)
+	f.Error.Kind, f.Error.Message = holdfast.KindOf(err), Sentence(err)
 	var e *holdfast.Error
 	if errors.As(err, &e) {
 		f.Error.Hint, f.Error.Field = e.Hint, e.Field
 	}
 	if c.JSON {
-		_ = json.NewEncoder(c.Out).Encode(f) // the exit code still tells
+		encoder := json.NewEncoder(c.Out)
+		encoder.SetEscapeHTML(false)
+		_ = encoder.Encode(f) // the exit code still tells
 		return ExitCode(err)
 	}
 	c.Note("Error: %s", f.Error.Message)
@@ -71,12 +84,44 @@ func (c *Console) Fail(err error) int {
 	return ExitCode(err)
 }
 
-// sentence returns an error's text. A cancelled context says so in words.
-func sentence(err error) string {
+// Sentence returns an error's text on one line. A cancelled context says so in words.
+func Sentence(err error) string {
 	if holdfast.KindOf(err) == holdfast.KindCanceled && errors.Is(err, context.Canceled) {
 		return "stopped"
 	}
-	return strings.TrimSpace(err.Error())
+	text := strings.TrimSpace(err.Error())
+	if request := answerDump.FindStringIndex(text); request != nil {
+		text = strings.TrimRight(text[:request[0]], ": ") + cause(text[request[0]:])
+	}
+	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' || r == '\t' }), "; ")
+}
+
+// The SDK prints a refused request as a report of several lines: the request, the status, the code and the whole body.
+var (
+	answerDump    = regexp.MustCompile(`[A-Z]{3,7} https?://\S+\n-{20,}\n`)
+	answerStatus  = regexp.MustCompile(`(?m)^RESPONSE (\d+)`)
+	answerCode    = regexp.MustCompile(`(?m)^ERROR CODE: (\S+)$`)
+	answerMessage = regexp.MustCompile(`"message": "((?:[^"\\]|\\.)*)"|<Message>([^<\n]*)`)
+)
+
+// cause says in a few words what such a report says: the service's own words, its code and the status.
+func cause(report string) string {
+	part := func(pattern *regexp.Regexp) string {
+		for i, group := range pattern.FindStringSubmatch(report) {
+			if i > 0 && group != "" {
+				return group
+			}
+		}
+		return ""
+	}
+	words, status := part(answerCode), part(answerStatus)
+	if message := part(answerMessage); message != "" {
+		words = strings.TrimSpace(words + " " + message)
+	}
+	if words == "" && status == "" {
+		return ""
+	}
+	return strings.TrimRight(": "+words, ": ") + " (HTTP " + status + ")"
 }
 
 // ExitCode maps an error to the process's exit code: 0 done, 1 failed, 2 bad input, 3 not found, 4 damage found,

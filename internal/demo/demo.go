@@ -14,6 +14,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/capture"
+	"github.com/holdfast-backup/holdfast/internal/cli"
 	"github.com/holdfast-backup/holdfast/internal/clock"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/restore"
@@ -39,7 +40,7 @@ type Cloud interface {
 	restore.Cloud
 }
 
-// Config says what to work with; all fields but Say and the progress functions are required.
+// Config says what to work with; all fields are required.
 type Config struct {
 	Folder         string // for files that are compared, removed again
 	Guests         Guests
@@ -47,9 +48,15 @@ type Config struct {
 	Repository     *repo.Repository
 	Clock          clock.Clock
 	Say            func(format string, args ...any) // one line of the story
-	ShowCapture    func(capture.Progress)
-	ShowRestore    func(restore.Progress)
-	AttemptsAtMost int // of each step, for twins that misbehave; 1 for one that does not
+	Show           func() Show                      // how one backup or restore is watched
+	AttemptsAtMost int                              // of each step, for twins that misbehave; 1 for one that does not
+}
+
+// Show watches one backup or restore.
+type Show struct {
+	Capture func(capture.Progress)
+	Restore func(restore.Progress)
+	End     func(error) // called once, with how the work ended
 }
 
 // Report is what the demo saw.
@@ -128,8 +135,9 @@ func (s *story) backUpAll(ctx context.Context, round string) error {
 		began := s.c.Clock.Now()
 		var result capture.Result
 		attempts, err := s.insist(ctx, "backup of "+m.Name, func() (err error) {
-			before := s.c.Repository.BytesAdded()
-			flow, err := capture.New(capture.Config{Source: s.c.Cloud, Repository: s.c.Repository, Clock: s.c.Clock, Progress: s.c.ShowCapture})
+			before, show := s.c.Repository.BytesAdded(), s.c.Show()
+			defer func() { show.End(err) }()
+			flow, err := capture.New(capture.Config{Source: s.c.Cloud, Repository: s.c.Repository, Clock: s.c.Clock, Progress: show.Capture})
 			if err != nil {
 				return err
 			}
@@ -158,7 +166,7 @@ func (s *story) insist(ctx context.Context, what string, do func() error) (attem
 		if err == nil || attempts >= s.c.AttemptsAtMost || ctx.Err() != nil {
 			return attempts, err
 		}
-		s.c.Say("The %s failed (%v); running it again.", what, err)
+		s.c.Say("The %s failed (%s); running it again.", what, cli.Sentence(err))
 	}
 }
 
@@ -166,8 +174,10 @@ func (s *story) restore(ctx context.Context) error {
 	s.name = fmt.Sprintf("%s-restored-%s", RestoredFrom, s.point[len(s.point)-4:])
 	s.c.Say("Restoring %s from point %s under the name %s.", RestoredFrom, s.point, s.name)
 	began := s.c.Clock.Now()
-	attempts, err := s.insist(ctx, "restore", func() error {
-		flow, err := restore.New(restore.Config{Cloud: s.c.Cloud, Repository: s.c.Repository, Clock: s.c.Clock, Progress: s.c.ShowRestore})
+	attempts, err := s.insist(ctx, "restore", func() (err error) {
+		show := s.c.Show()
+		defer func() { show.End(err) }()
+		flow, err := restore.New(restore.Config{Cloud: s.c.Cloud, Repository: s.c.Repository, Clock: s.c.Clock, Progress: show.Restore})
 		if err != nil {
 			return err
 		}

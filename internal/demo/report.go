@@ -38,7 +38,7 @@ func (r Report) Tell(w io.Writer) error {
 	p.line("Left over  %d snapshots in the cloud (one base for each of %d disks), %d active SAS: %s", r.Cloud.Snapshots, r.Cloud.Expected, r.Cloud.ActiveSAS,
 		verdict(r.Cloud.Snapshots == r.Cloud.Expected && r.Cloud.ActiveSAS == 0, "no leak", "LEAK"))
 	p.line("")
-	p.line("%s in %s", verdict(r.OK, "All is well.", "SOMETHING IS WRONG."), cli.Took(took(r.Took)))
+	p.line("%s, after %s.", verdict(r.OK, "All is well", "SOMETHING IS WRONG"), cli.Took(took(r.Took)))
 	return p.err
 }
 
