@@ -265,7 +265,7 @@ func refusal(err error) error {
 	switch answer.Status(err) {
 	case http.StatusBadRequest, http.StatusConflict, http.StatusPreconditionFailed:
 		return holdfast.Wrap(holdfast.KindConflict, errors.Join(machine.ErrDiffRefused, answer.CauseOf(responseOf(err))),
-			"azure refused to compare the snapshots")
+			"the changes since the base cannot be listed")
 	}
 	return err
 }
