@@ -55,7 +55,7 @@ type Config struct {
 	PrivateAccess bool
 	DisksAtOnce   int           // disks read at the same time; 4 by default
 	Readers       int           // concurrent reads per disk; 8 by default, for the endpoint answers slower than a disk
-	PollEvery     time.Duration // how often a snapshot that is still being copied is asked for; 5 s by default
+	PollEvery     time.Duration // how often a snapshot that is still being copied is asked for, after a few quicker looks; 5 s by default
 }
 
 // Options are what a person may ask of one run.

@@ -72,7 +72,7 @@ func (r *run) snapshotDisk(ctx context.Context, d *disk) error {
 // awaitCopy waits for the background copy of Ultra and Premium v2 disks. The point in time is that of the request.
 func (r *run) awaitCopy(ctx context.Context, d *disk) error {
 	deadline := r.flow.config.Clock.Now().Add(copyTimeout)
-	for !d.snapshot.Ready {
+	for wait := r.flow.config.PollEvery / 16; !d.snapshot.Ready; wait = min(2*wait, r.flow.config.PollEvery) {
 		switch {
 		case d.snapshot.Failed:
 			return holdfast.Errorf(holdfast.KindUnavailable, "azure could not copy the snapshot of the disk %s", d.Name).
@@ -82,7 +82,7 @@ func (r *run) awaitCopy(ctx context.Context, d *disk) error {
 				WithHint("run the backup again")
 		}
 		r.flow.config.Progress(Progress{Stage: StageCopy, LUN: d.LUN, Name: d.Name, SizeBytes: d.SizeBytes})
-		if err := r.flow.config.Clock.Sleep(ctx, r.flow.config.PollEvery); err != nil {
+		if err := r.flow.config.Clock.Sleep(ctx, wait); err != nil {
 			return err
 		}
 		var err error

@@ -87,7 +87,8 @@ func (s *Server) admit(header http.Header, call *Call, plan plan) error {
 	if subscription != "" && call.View.Get("/subscriptions/"+subscription) == nil {
 		return Errorf(http.StatusNotFound, "SubscriptionNotFound", "The subscription '%s' could not be found.", subscription)
 	}
-	if err := s.throttle.admit(header, call.Principal, subscription, call.Method, plan.class, plan.resource); err != nil {
+	wanted := demand{principal: call.Principal, subscription: subscription, method: call.Method, class: plan.class, resource: plan.resource}
+	if err := s.throttle.admit(header, wanted); err != nil {
 		return err
 	}
 	if plan.action != "" && !call.May(plan.action) {

@@ -71,8 +71,15 @@ type charge struct {
 	refusal      func() *Error
 }
 
+// demand is what the limits look at of a call.
+type demand struct {
+	principal, subscription, method string
+	class                           Class
+	resource                        string
+}
+
 // admit takes a token from every bucket that applies, or from none and returns 429. It sets the headers either way.
-func (t *throttle) admit(header http.Header, principal, subscription, method string, class Class, resource string) error {
+func (t *throttle) admit(header http.Header, d demand) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.limits.Off {
@@ -85,7 +92,7 @@ func (t *throttle) admit(header http.Header, principal, subscription, method str
 	if factor == 0 {
 		factor = 1
 	}
-	charges := append(armCharges(principal, subscription, method), classCharges(class, subscription, resource)...)
+	charges := append(armCharges(d.principal, d.subscription, d.method), classCharges(d.class, d.subscription, d.resource)...)
 	now := t.clock.Now()
 	for _, c := range charges {
 		left := t.level(c, factor, now)
