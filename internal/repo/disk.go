@@ -62,9 +62,10 @@ func (s *Session) WriteDisk(ctx context.Context, in DiskInput) (DiskOutput, erro
 	if in.Base != nil && !s.bases[in.Base.Root] {
 		return DiskOutput{}, holdfast.Errorf(holdfast.KindInternal, "disk %s is written against a disk that no parent of the session has", in.LUN)
 	}
-	endSession := context.AfterFunc(ctx, func() { s.fail(context.Cause(ctx)) }) // frees who waits for the session
+	caller := ctx
+	endSession := context.AfterFunc(caller, func() { s.fail(context.Cause(caller)) }) // frees who waits for the session
 	defer endSession()
-	ctx, cancel := context.WithCancelCause(ctx)
+	ctx, cancel := context.WithCancelCause(caller)
 	defer cancel(nil)
 	endDisk := context.AfterFunc(s.ctx, func() { cancel(context.Cause(s.ctx)) })
 	defer endDisk()
