@@ -10,6 +10,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/repo/chunk"
+	"github.com/holdfast-backup/holdfast/internal/repo/span"
 	"github.com/holdfast-backup/holdfast/internal/repo/tree"
 )
 
@@ -56,8 +57,8 @@ type DiskOutput struct {
 // WriteDisk reads what the extents name, stores the chunks that are new and maps the disk. Chunks are read whole, so an
 // extent that covers a part of a chunk reads all of it. After an error the session can only be closed.
 func (s *Session) WriteDisk(ctx context.Context, in DiskInput) (DiskOutput, error) {
-	if in.SizeBytes <= 0 || in.SizeBytes > DiskBytesMax {
-		return DiskOutput{}, holdfast.Errorf(holdfast.KindInvalid, "a disk of %d bytes cannot be written: 1 to %d are possible", in.SizeBytes, int64(DiskBytesMax))
+	if err := checkSize(in.SizeBytes); err != nil {
+		return DiskOutput{}, err
 	}
 	if in.Base != nil && !s.bases[in.Base.Root] {
 		return DiskOutput{}, holdfast.Errorf(holdfast.KindInternal, "disk %s is written against a disk that no parent of the session has", in.LUN)
@@ -80,6 +81,13 @@ func (s *Session) WriteDisk(ctx context.Context, in DiskInput) (DiskOutput, erro
 	defer s.mu.Unlock()
 	s.disks[in.LUN] = writtenDisk{top, out.Root, in.SizeBytes}
 	return out, nil
+}
+
+func checkSize(bytes int64) error {
+	if bytes <= 0 || bytes > DiskBytesMax {
+		return holdfast.Errorf(holdfast.KindInvalid, "a disk of %d bytes cannot be mapped: 1 to %d are possible", bytes, int64(DiskBytesMax))
+	}
+	return nil
 }
 
 // keepNew stores those chunks of a group that are new. places is filled for all chunks that are not holes.
@@ -131,6 +139,9 @@ type RootInput struct {
 
 // RootOf computes the map root of any content. It stores nothing: equal roots prove equal disks.
 func (r *Repository) RootOf(ctx context.Context, in RootInput) (holdfast.Root, error) {
+	if err := checkSize(in.SizeBytes); err != nil {
+		return holdfast.Root{}, err
+	}
 	m := &mapper{
 		r: r, in: DiskInput{SizeBytes: in.SizeBytes, Extents: in.Extents, Source: in.Source, Readers: in.Readers, Progress: in.Progress},
 		keep:  func(context.Context, *worker, *group) error { return nil },
@@ -160,8 +171,8 @@ type diskStats struct{ read, fresh, duplicate, zero atomic.Int64 }
 
 // group is what is read and compressed together: neighbouring chunks within one frame, or a span of holes.
 type group struct {
-	first    int64 // number of the first chunk
-	holes    *span // a span of holes instead of chunks to read
+	first    int64      // number of the first chunk
+	holes    *span.Span // a span of holes instead of chunks to read
 	offset   int64
 	length   int // bytes
 	children []tree.Child
@@ -188,9 +199,9 @@ func (m *mapper) run(ctx context.Context) (DiskOutput, tree.Child, error) {
 	if err != nil {
 		return DiskOutput{}, tree.Child{}, err
 	}
-	cuts := spans(m.in.Extents, m.in.SizeBytes, m.r.params.ChunkSize)
+	cuts := span.Cut(m.in.Extents, m.in.SizeBytes, m.r.params.ChunkSize)
 	if extra >= 0 {
-		cuts = withChunk(cuts, extra)
+		cuts = span.WithChunk(cuts, extra)
 	}
 	readers := m.in.Readers
 	if readers <= 0 {
@@ -238,7 +249,7 @@ func (m *mapper) base() (tree.Base, int64, error) {
 }
 
 // produce cuts spans into groups and hands each to the orderer and to a worker.
-func (m *mapper) produce(ctx context.Context, cuts iter.Seq2[span, error], ordered, work chan<- *group) error {
+func (m *mapper) produce(ctx context.Context, cuts iter.Seq2[span.Span, error], ordered, work chan<- *group) error {
 	defer close(work)
 	defer close(ordered)
 	for s, err := range cuts {
@@ -270,7 +281,7 @@ func send(ctx context.Context, to chan<- *group, g *group) error {
 	}
 }
 
-func (m *mapper) groups(s span) iter.Seq[*group] {
+func (m *mapper) groups(s span.Span) iter.Seq[*group] {
 	return func(yield func(*group) bool) {
 		if s.Zero {
 			yield(&group{first: s.From, holes: &s, done: make(chan struct{})})

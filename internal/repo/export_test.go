@@ -2,10 +2,13 @@ package repo
 
 import (
 	"context"
+	"strings"
 
+	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/blob"
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
+	"github.com/holdfast-backup/holdfast/internal/repo/packlist"
 )
 
 // AuditedLog is the outcome of the first step of Verify.
@@ -34,3 +37,50 @@ func VerifyChanged(ctx context.Context, store blob.Store, o VerifyOptions, audit
 	v.sound = func(name string) bool { return name != changed }
 	return v.check(ctx, audited)
 }
+
+// Condemn appends a condemnation of objects, as a collection does, and returns its list.
+func Condemn(ctx context.Context, r *Repository, names ...string) (string, error) {
+	text := packlist.CondemnationLabel + "\n" + strings.Join(names, "\n") + "\n"
+	list, err := r.put(ctx, layout.List, []byte(text))
+	if err != nil {
+		return "", err
+	}
+	_, err = r.oplog.Append(ctx, func(oplog.State) (oplog.Entry, error) { return oplog.Entry{Kind: oplog.Condemn, List: list}, nil })
+	return list, err
+}
+
+// Sweep records that what a list condemned is gone.
+func Sweep(ctx context.Context, r *Repository, list string) error {
+	_, err := r.oplog.Append(ctx, func(oplog.State) (oplog.Entry, error) { return oplog.Entry{Kind: oplog.Swept, List: list}, nil })
+	return err
+}
+
+// RemovePoint appends that a point is none any more.
+func RemovePoint(ctx context.Context, r *Repository, id holdfast.PointID) error {
+	_, err := r.oplog.Append(ctx, func(oplog.State) (oplog.Entry, error) {
+		return oplog.Entry{Kind: oplog.Remove, Points: []holdfast.PointID{id}}, nil
+	})
+	return err
+}
+
+// IndexedPacks returns the packs that the live index runs name.
+func IndexedPacks(ctx context.Context, r *Repository) (map[string]bool, error) {
+	runs, err := r.runs.of(ctx, r.oplog.State())
+	if err != nil {
+		return nil, err
+	}
+	packs := map[string]bool{}
+	for _, run := range runs {
+		contents, err := run.Contents(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range contents.Packs {
+			packs[name] = true
+		}
+	}
+	return packs, nil
+}
+
+// WaitingNodesMax is how many nodes wait before a data pack is closed early.
+const WaitingNodesMax = waitingNodesMax

@@ -1,38 +1,18 @@
 package repo
 
 import (
-	"bytes"
 	"context"
-	"fmt"
 	"math/bits"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/blob"
-	"github.com/holdfast-backup/holdfast/internal/repo/keys"
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
+	"github.com/holdfast-backup/holdfast/internal/repo/packlist"
 )
 
-// packList names the packs that a point needs: maybe more, never fewer (doc/format.md §10).
-type packList struct {
-	repository keys.RepositoryID
-	session    holdfast.SessionID
-	point      holdfast.PointID // "" in an included list
-	packs      []string
-	includes   []include
-}
-
-type include struct {
-	name  string // of another list, which has no includes itself
-	packs int
-}
-
 const (
-	listLabel         = "holdfast pack list 1"
-	condemnationLabel = "holdfast condemnation 1"
-
 	// inlinePacksMax is how many packs a list holds itself before it moves them to an included list.
 	inlinePacksMax = 32
 	// includesPerClass is how many included lists of one size class stand before they become one of the next.
@@ -42,146 +22,79 @@ const (
 	includedPacksMax = 1 << 19
 )
 
-func (l packList) encode() []byte {
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s\nrepository %s\nsession %s\n", listLabel, l.repository, l.session)
-	if l.point != "" {
-		fmt.Fprintf(&b, "point %s\n", l.point)
-	}
-	for _, i := range l.includes {
-		fmt.Fprintf(&b, "include %s %d\n", i.name, i.packs)
-	}
-	for _, name := range l.packs {
-		fmt.Fprintf(&b, "pack %s\n", name)
-	}
-	return b.Bytes()
-}
-
-// parsePackList reads a list. Anything malformed is KindCorrupt.
-func parsePackList(data []byte) (packList, error) {
-	var l packList
-	malformed := func(line string) (packList, error) {
-		return packList{}, holdfast.Errorf(holdfast.KindCorrupt, "a pack list has the malformed line %.80q", line)
-	}
-	text, ok := strings.CutSuffix(string(data), "\n")
-	if !ok {
-		return malformed("")
-	}
-	for i, line := range strings.Split(text, "\n") {
-		var err error
-		word, rest, _ := strings.Cut(line, " ")
-		switch {
-		case i == 0:
-			if line != listLabel {
-				return malformed(line)
-			}
-		case i == 1 && word == "repository":
-			err = l.repository.UnmarshalText([]byte(rest))
-		case i == 2 && word == "session":
-			err = l.session.UnmarshalText([]byte(rest))
-		case i == 3 && word == "point" && rest != "":
-			l.point = holdfast.PointID(rest)
-		case i > 2 && word == "include":
-			var in include
-			in, err = parseInclude(rest)
-			l.includes = append(l.includes, in)
-		case i > 2 && word == "pack":
-			if kind, _ := layout.Parse(rest); kind != layout.DataPack && kind != layout.TreePack {
-				return malformed(line)
-			}
-			l.packs = append(l.packs, rest)
-		default:
-			return malformed(line)
-		}
-		if err != nil {
-			return malformed(line)
-		}
-	}
-	return l, nil
-}
-
-func parseInclude(text string) (include, error) {
-	name, count, _ := strings.Cut(text, " ")
-	packs, err := strconv.ParseUint(count, 10, 31)
-	if kind, _ := layout.Parse(name); err == nil && kind != layout.List {
-		err = fmt.Errorf("%q is not a list", name)
-	}
-	return include{name, int(packs)}, err
-}
-
-func readPackList(ctx context.Context, store blob.Reader, name string) (packList, error) {
+func readPackList(ctx context.Context, store blob.Reader, name string) (packlist.List, error) {
 	data, err := readNamed(ctx, store, name, layout.ListBytesMax)
 	if err != nil {
-		return packList{}, err
+		return packlist.List{}, err
 	}
-	return parsePackList(data)
+	return packlist.Parse(data)
 }
 
 // writePackList stores the list of a new point: the parents' packs added to its own. Lists stay short because packs move to
 // included lists, whose number grows with the logarithm of the number of packs.
-func (r *Repository) writePackList(ctx context.Context, list packList, parents []string) (string, error) {
+func (r *Repository) writePackList(ctx context.Context, list packlist.List, parents []string) (string, error) {
 	for _, parent := range parents {
 		l, err := readPackList(ctx, r.store, parent)
 		if err != nil {
 			return "", err
 		}
-		list.packs = append(list.packs, l.packs...)
-		list.includes = append(list.includes, l.includes...)
+		list.Packs = append(list.Packs, l.Packs...)
+		list.Includes = append(list.Includes, l.Includes...)
 	}
-	list.packs = sortedUnique(list.packs)
-	slices.SortFunc(list.includes, func(a, b include) int { return strings.Compare(a.name, b.name) })
-	list.includes = slices.Compact(list.includes)
-	if len(list.packs) > inlinePacksMax {
-		for packs := range slices.Chunk(list.packs, includedPacksMax) {
-			in, err := r.writeIncluded(ctx, list.session, packs)
+	list.Packs = sortedUnique(list.Packs)
+	slices.SortFunc(list.Includes, func(a, b packlist.Include) int { return strings.Compare(a.Name, b.Name) })
+	list.Includes = slices.Compact(list.Includes)
+	if len(list.Packs) > inlinePacksMax {
+		for packs := range slices.Chunk(list.Packs, includedPacksMax) {
+			in, err := r.writeIncluded(ctx, list.Session, packs)
 			if err != nil {
 				return "", err
 			}
-			list.includes = append(list.includes, in)
+			list.Includes = append(list.Includes, in)
 		}
-		list.packs = nil
+		list.Packs = nil
 	}
-	if err := r.mergeIncludes(ctx, list.session, &list); err != nil {
+	if err := r.mergeIncludes(ctx, list.Session, &list); err != nil {
 		return "", err
 	}
-	return r.put(ctx, layout.List, list.encode())
+	return r.put(ctx, layout.List, list.Encode())
 }
 
-func (r *Repository) writeIncluded(ctx context.Context, session holdfast.SessionID, packs []string) (include, error) {
-	name, err := r.put(ctx, layout.List, packList{repository: r.id, session: session, packs: packs}.encode())
-	return include{name, len(packs)}, err
+func (r *Repository) writeIncluded(ctx context.Context, session holdfast.SessionID, packs []string) (packlist.Include, error) {
+	name, err := r.put(ctx, layout.List, packlist.List{Repository: r.id, Session: session, Packs: packs}.Encode())
+	return packlist.Include{Name: name, Packs: len(packs)}, err
 }
 
 // mergeIncludes makes one list of every eight of a size class.
-func (r *Repository) mergeIncludes(ctx context.Context, session holdfast.SessionID, list *packList) error {
+func (r *Repository) mergeIncludes(ctx context.Context, session holdfast.SessionID, list *packlist.List) error {
 	for {
-		classes := map[int][]include{}
-		for _, in := range list.includes {
-			if in.packs > includedPacksMax/includesPerClass {
+		classes := map[int][]packlist.Include{}
+		for _, in := range list.Includes {
+			if in.Packs > includedPacksMax/includesPerClass {
 				continue // eight of them together might be too long
 			}
-			c := sizeClass(in.packs)
+			c := sizeClass(in.Packs)
 			classes[c] = append(classes[c], in)
 		}
-		full := slices.IndexFunc(list.includes, func(in include) bool { return len(classes[sizeClass(in.packs)]) >= includesPerClass })
+		full := slices.IndexFunc(list.Includes, func(in packlist.Include) bool { return len(classes[sizeClass(in.Packs)]) >= includesPerClass })
 		if full < 0 {
 			return nil
 		}
-		merge := classes[sizeClass(list.includes[full].packs)][:includesPerClass]
+		merge := classes[sizeClass(list.Includes[full].Packs)][:includesPerClass]
 		var packs []string
 		for _, in := range merge {
-			l, err := readPackList(ctx, r.store, in.name)
+			l, err := readPackList(ctx, r.store, in.Name)
 			if err != nil {
 				return err
 			}
-			packs = append(packs, l.packs...)
+			packs = append(packs, l.Packs...)
 		}
 		merged, err := r.writeIncluded(ctx, session, sortedUnique(packs))
 		if err != nil {
 			return err
 		}
-		list.includes = slices.DeleteFunc(list.includes, func(in include) bool { return slices.Contains(merge, in) })
-		list.includes = append(list.includes, merged)
+		list.Includes = slices.DeleteFunc(list.Includes, func(in packlist.Include) bool { return slices.Contains(merge, in) })
+		list.Includes = append(list.Includes, merged)
 	}
 }
 
@@ -199,33 +112,17 @@ func expandPackList(ctx context.Context, store blob.Reader, name string) (packs,
 	if err != nil {
 		return nil, nil, err
 	}
-	packs = l.packs
-	for _, in := range l.includes {
-		includes = append(includes, in.name)
-		nested, err := readPackList(ctx, store, in.name)
+	packs = l.Packs
+	for _, in := range l.Includes {
+		includes = append(includes, in.Name)
+		nested, err := readPackList(ctx, store, in.Name)
 		if err != nil {
 			return packs, includes, err
 		}
-		if len(nested.includes) > 0 {
-			return packs, includes, holdfast.Errorf(holdfast.KindCorrupt, "%s is included in a list and includes others", in.name)
+		if len(nested.Includes) > 0 {
+			return packs, includes, holdfast.Errorf(holdfast.KindCorrupt, "%s is included in a list and includes others", in.Name)
 		}
-		packs = append(packs, nested.packs...)
+		packs = append(packs, nested.Packs...)
 	}
 	return sortedUnique(packs), includes, nil
-}
-
-// parseCondemnation reads a condemnation list: its label, then one object name a line (doc/format.md §12).
-func parseCondemnation(data []byte) (map[string]bool, error) {
-	lines := strings.Split(strings.TrimSuffix(string(data), "\n"), "\n")
-	if lines[0] != condemnationLabel {
-		return nil, holdfast.Errorf(holdfast.KindCorrupt, "a condemnation list is malformed")
-	}
-	names := map[string]bool{}
-	for _, name := range lines[1:] {
-		if kind, _ := layout.Parse(name); kind == layout.Foreign {
-			return nil, holdfast.Errorf(holdfast.KindCorrupt, "a condemnation list names %.80q", name)
-		}
-		names[name] = true
-	}
-	return names, nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo/index"
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
+	"github.com/holdfast-backup/holdfast/internal/repo/packlist"
 	"github.com/holdfast-backup/holdfast/internal/repo/seal"
 	"github.com/holdfast-backup/holdfast/internal/repo/tree"
 )
@@ -81,7 +82,7 @@ func (s *runSet) condemnedPacks(ctx context.Context, state oplog.State) (map[str
 			if err != nil {
 				return nil, err
 			}
-			if names, err = parseCondemnation(data); err != nil {
+			if names, err = packlist.ParseCondemnation(data); err != nil {
 				return nil, err
 			}
 			s.condemned[list] = names

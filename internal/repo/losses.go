@@ -120,10 +120,10 @@ func (v *verifier) unpublished(ctx context.Context) ([]holdfast.PointID, error) 
 		if err != nil {
 			return nil, err
 		}
-		session := v.state.Session(list.session)
+		session := v.state.Session(list.Session)
 		givenUp := session != nil && session.Status == oplog.SessionAbandoned
-		if list.point != "" && !givenUp && v.state.Point(list.point) == nil {
-			points = append(points, list.point)
+		if list.Point != "" && !givenUp && v.state.Point(list.Point) == nil {
+			points = append(points, list.Point)
 		}
 	}
 	return points, nil

@@ -69,6 +69,9 @@ func decodeTop(disk holdfast.PointDisk) (tree.Child, error) {
 	}
 	child := tree.Child{ID: chunk.ID(id)}
 	if t.Pack != "" {
+		if kind, _ := layout.Parse(t.Pack); kind != layout.TreePack || t.Offset < 0 || t.Offset >= layout.ObjectBytesMax {
+			return tree.Child{}, holdfast.Errorf(holdfast.KindCorrupt, "the map of disk %s is said to lie in %.100q at %d", disk.LUN, t.Pack, t.Offset)
+		}
 		child.Place = &chunk.Place{Pack: chunk.NamedPack(t.Pack), Offset: t.Offset, Stored: t.Stored}
 	}
 	return child, nil
@@ -121,9 +124,30 @@ func (r *Repository) decodeManifest(ctx context.Context, name string) (holdfast.
 		}
 		plain = append(plain, piece...)
 	}
+	point, err := parseManifest(plain)
+	if err != nil {
+		return holdfast.Point{}, seal.Damaged(name, err)
+	}
+	return point, nil
+}
+
+// parseManifest reads a manifest's JSON. Anything that cannot be restored as it stands is KindCorrupt.
+func parseManifest(plain []byte) (holdfast.Point, error) {
 	var point holdfast.Point
 	if err := json.Unmarshal(plain, &point); err != nil {
-		return holdfast.Point{}, seal.Damaged(name, err)
+		return holdfast.Point{}, holdfast.Wrap(holdfast.KindCorrupt, err, "the manifest is not readable")
+	}
+	if point.Format > layout.FormatVersion {
+		return holdfast.Point{}, holdfast.Errorf(holdfast.KindInvalid, "the manifest has the format %d, which this version of Holdfast does not know", point.Format).
+			WithHint("open the repository with a newer version")
+	}
+	for _, disk := range point.Disks {
+		if disk.SizeBytes < 1 || disk.SizeBytes > DiskBytesMax {
+			return holdfast.Point{}, holdfast.Errorf(holdfast.KindCorrupt, "disk %s is said to have %d bytes", disk.LUN, disk.SizeBytes)
+		}
+		if _, err := decodeTop(disk); err != nil {
+			return holdfast.Point{}, err
+		}
 	}
 	return point, nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo/keys"
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
+	"github.com/holdfast-backup/holdfast/internal/repo/packlist"
 	"github.com/holdfast-backup/holdfast/internal/repo/seal"
 	"github.com/holdfast-backup/holdfast/internal/repo/tree"
 )
@@ -310,7 +311,7 @@ func (s *Session) writePackList(ctx context.Context, point holdfast.PointID) (st
 	s.mu.Lock()
 	packs := slices.AppendSeq(slices.Clone(s.packs), maps.Keys(s.reused))
 	s.mu.Unlock()
-	list := packList{repository: s.r.id, session: s.id, point: point, packs: packs}
+	list := packlist.List{Repository: s.r.id, Session: s.id, Point: point, Packs: packs}
 	return s.r.writePackList(ctx, list, parents)
 }
 

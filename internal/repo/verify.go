@@ -19,6 +19,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo/keys"
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
+	"github.com/holdfast-backup/holdfast/internal/repo/packlist"
 	"github.com/holdfast-backup/holdfast/internal/repo/seal"
 )
 
@@ -270,8 +271,8 @@ func belongs(kind layout.Kind, beginning []byte, id keys.RepositoryID) bool {
 	case layout.State:
 		return bytes.Contains(beginning, []byte(`"holdfast":"log state"`)) && bytes.Contains(beginning, []byte(`"repository":"`+id.String()+`"`))
 	case layout.List:
-		return bytes.HasPrefix(beginning, []byte(condemnationLabel+"\n")) ||
-			bytes.HasPrefix(beginning, fmt.Appendf(nil, "%s\nrepository %s\n", listLabel, id))
+		return bytes.HasPrefix(beginning, []byte(packlist.CondemnationLabel+"\n")) ||
+			bytes.HasPrefix(beginning, fmt.Appendf(nil, "%s\nrepository %s\n", packlist.Label, id))
 	case layout.DataPack, layout.TreePack, layout.IndexRun, layout.Manifest:
 		header, err := seal.ParseHeader(beginning)
 		return err == nil && header.Kind.ObjectKind() == kind && header.Repository == id

@@ -1,4 +1,6 @@
-package repo
+// Package span turns lists of changed or allocated extents into runs of whole chunks: to be read, or to become holes
+// (doc/format.md §3). It is pure: lists in, lists out.
+package span
 
 import (
 	"iter"
@@ -6,24 +8,24 @@ import (
 	"github.com/holdfast-backup/holdfast"
 )
 
-// span is a run of chunks that all need the same: to be read, or to become holes.
-type span struct {
+// Span is a run of chunks that all need the same: to be read, or to become holes.
+type Span struct {
 	From, To int64 // chunk numbers, To exclusive
 	Zero     bool
 }
 
-// spans turns sorted extents into spans of chunks. A chunk becomes a hole without being read only when zero extents cover it
+// Cut turns sorted extents into spans of chunks. A chunk becomes a hole without being read only when zero extents cover it
 // whole; a chunk that any data extent touches, or that zero extents cover in part, is read. Extents out of order or
 // outside the disk are KindInvalid.
-func spans(extents iter.Seq2[holdfast.Extent, error], sizeBytes int64, chunkSize int) iter.Seq2[span, error] {
-	return func(yield func(span, error) bool) {
+func Cut(extents iter.Seq2[holdfast.Extent, error], sizeBytes int64, chunkSize int) iter.Seq2[Span, error] {
+	return func(yield func(Span, error) bool) {
 		c := cutter{size: sizeBytes, chunk: int64(chunkSize), yield: yield, partial: -1}
 		for e, err := range extents {
 			if err == nil {
 				err = c.check(e)
 			}
 			if err != nil {
-				yield(span{}, err)
+				yield(Span{}, err)
 				return
 			}
 			if !c.add(e) {
@@ -38,16 +40,16 @@ func spans(extents iter.Seq2[holdfast.Extent, error], sizeBytes int64, chunkSize
 
 type cutter struct {
 	size, chunk int64
-	yield       func(span, error) bool
+	yield       func(Span, error) bool
 	last        int64 // end of the last extent
 	partial     int64 // number of the chunk that extents so far cover in part, -1 for none
 	zeroBytes   int64 // of the partial chunk, as long as nothing but zero extents touched it
 	data        bool  // a data extent touched the partial chunk
-	held        span  // not yet yielded, so that neighbours can join it
+	held        Span  // not yet yielded, so that neighbours can join it
 }
 
 func (c *cutter) check(e holdfast.Extent) error {
-	if e.Length <= 0 || e.Offset < c.last || e.End() > c.size {
+	if e.Length <= 0 || e.Offset < c.last || e.Offset > c.size || e.Length > c.size-e.Offset { // a sum could overflow
 		return holdfast.Errorf(holdfast.KindInvalid, "the extent of %d bytes at %d is out of order or outside the disk of %d bytes", e.Length, e.Offset, c.size)
 	}
 	c.last = e.End()
@@ -64,7 +66,7 @@ func (c *cutter) add(e holdfast.Extent) bool {
 			if e.End() == c.size { // the last chunk may be short
 				whole = (c.size + c.chunk - 1) / c.chunk
 			}
-			if !c.flushPartial() || !c.emit(span{number, whole, e.Zero}) {
+			if !c.flushPartial() || !c.emit(Span{number, whole, e.Zero}) {
 				return false
 			}
 			next := min(whole*c.chunk, c.size)
@@ -92,13 +94,13 @@ func (c *cutter) flushPartial() bool {
 		return true
 	}
 	length := min((c.partial+1)*c.chunk, c.size) - c.partial*c.chunk
-	s := span{c.partial, c.partial + 1, !c.data && c.zeroBytes == length}
+	s := Span{c.partial, c.partial + 1, !c.data && c.zeroBytes == length}
 	c.partial, c.zeroBytes, c.data = -1, 0, false
 	return c.emit(s)
 }
 
 // emit joins s to what is held, or passes that on.
-func (c *cutter) emit(s span) bool {
+func (c *cutter) emit(s Span) bool {
 	if c.held.To == s.From && c.held.Zero == s.Zero && c.held.To > c.held.From {
 		c.held.To = s.To
 		return true
@@ -108,14 +110,14 @@ func (c *cutter) emit(s span) bool {
 	return held.To == held.From || c.yield(held, nil)
 }
 
-// withChunk adds one chunk that must be read to sorted spans.
-func withChunk(in iter.Seq2[span, error], number int64) iter.Seq2[span, error] {
-	return func(yield func(span, error) bool) {
+// WithChunk adds one chunk that must be read to sorted spans.
+func WithChunk(in iter.Seq2[Span, error], number int64) iter.Seq2[Span, error] {
+	return func(yield func(Span, error) bool) {
 		done := false
-		one := span{number, number + 1, false}
+		one := Span{number, number + 1, false}
 		for s, err := range in {
 			if err != nil {
-				yield(span{}, err)
+				yield(Span{}, err)
 				return
 			}
 			for _, part := range insert(s, one, &done) {
@@ -131,18 +133,18 @@ func withChunk(in iter.Seq2[span, error], number int64) iter.Seq2[span, error] {
 }
 
 // insert returns what s becomes when the chunk of one, unless done, is to be read.
-func insert(s, one span, done *bool) []span {
+func insert(s, one Span, done *bool) []Span {
 	if *done || s.To <= one.From {
-		return []span{s}
+		return []Span{s}
 	}
 	*done = true
 	if s.From > one.From {
-		return []span{one, s}
+		return []Span{one, s}
 	}
 	if !s.Zero {
-		return []span{s}
+		return []Span{s}
 	}
-	parts := []span{{s.From, one.From, true}, one, {one.To, s.To, true}}
+	parts := []Span{{s.From, one.From, true}, one, {one.To, s.To, true}}
 	kept := parts[:0]
 	for _, p := range parts {
 		if p.To > p.From {
