@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/blob/wrap"
 	"github.com/holdfast-backup/holdfast/internal/capture"
 	"github.com/holdfast-backup/holdfast/internal/cli"
 	"github.com/holdfast-backup/holdfast/internal/image"
@@ -56,7 +57,7 @@ func (a *app) backup(ctx context.Context, vm string, o capture.Options) error {
 	progress := a.console.NewProgress(a.clock)
 	show, tell := showCapture(progress), a.stages(map[string]string{
 		string(capture.StageSnapshot): "Taking a snapshot of every disk.", string(capture.StageCopy): "Waiting for Azure to make the snapshots readable.",
-		string(capture.StageRead): "Reading what changed.",
+		string(capture.StageRead): "Reading the disks.",
 	})
 	flow, err := capture.New(capture.Config{Source: client, Repository: r, Clock: a.clock, Log: a.log(), Progress: func(p capture.Progress) {
 		tell(string(p.Stage))
@@ -70,7 +71,7 @@ func (a *app) backup(ctx context.Context, vm string, o capture.Options) error {
 	if err != nil {
 		return err
 	}
-	result.StoredBytes = r.BytesAdded()
+	result.StoredBytes = a.added.Bytes(wrap.OpPut)
 	for _, warning := range result.Warnings {
 		a.console.Note("Note: %s.", warning)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/blob/wrap"
 	"github.com/holdfast-backup/holdfast/internal/cli"
 	"github.com/holdfast-backup/holdfast/internal/clock"
 )
@@ -61,6 +62,8 @@ type app struct {
 	azureFile    string
 	repository   string
 	passwordFile string
+
+	added wrap.Counter // what the command puts into the repository's store
 }
 
 const rootHelp = `Holdfast protects Azure virtual machines without software in the guest: it takes snapshots, reads what changed, keeps

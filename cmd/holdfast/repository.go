@@ -73,6 +73,7 @@ func mustBeEmpty(ctx context.Context, store openStore) error {
 func (a *app) repoInfo() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "info", Short: "Show what a repository is and holds", Args: noArguments,
+		Example: `  holdfast repo info --repo /backups --password-file secret`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r, err := a.openRepository(cmd.Context())
 			if err != nil {
@@ -113,7 +114,8 @@ func (a *app) repoPoints() *cobra.Command {
 	var vm string
 	cmd := &cobra.Command{
 		Use: "points", Short: "List the restore points, oldest first", Args: noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.listPoints(cmd.Context(), vm) },
+		Example: `  holdfast repo points --repo /backups --password-file secret --vm web-1`,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.listPoints(cmd.Context(), vm) },
 	}
 	a.repoFlags(cmd)
 	cmd.Flags().StringVar(&vm, "vm", "", "only those of this machine: its name or ARM id")
@@ -192,6 +194,8 @@ func (a *app) repoVerify() *cobra.Command {
 		Use: "verify", Short: "Check a repository for damage", Args: noArguments,
 		Long: `Check a repository for damage. Level 1 reads all stored bytes and needs no password; level 2 decrypts everything and follows
 every restore point to its last chunk. Without --level: 2 when the password is given, else 1. The exit code is 4 when damage is found.`,
+		Example: `  holdfast repo verify --repo /backups --password-file secret
+  holdfast repo verify --repo /backups --level 1`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.verify(cmd.Context(), repo.VerifyLevel(level)) },
 	}
 	a.repoFlags(cmd)
@@ -294,7 +298,8 @@ func (a *app) repoRebuildIndex() *cobra.Command {
 		Use: "rebuild-index", Short: "Make the index anew from the packs", Args: noArguments,
 		Long: `Make the index anew from the packs. The index is a cache: when it is lost or damaged, restoring still works, but duplicates are not
 found any more.`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.rebuildIndex(cmd.Context()) },
+		Example: `  holdfast repo rebuild-index --repo /backups --password-file secret`,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.rebuildIndex(cmd.Context()) },
 	}
 	a.repoFlags(cmd)
 	return cmd
@@ -308,6 +313,9 @@ func (a *app) rebuildIndex(ctx context.Context) error {
 	result, err := r.RebuildIndex(ctx, nil)
 	if err != nil {
 		return err
+	}
+	if result.Damaged == nil {
+		result.Damaged = []string{}
 	}
 	if err := a.console.Result(result, func(w io.Writer) error {
 		_, err := fmt.Fprintf(w, "%d entries from %d packs in %d runs; %d old runs dropped\n", result.Entries, result.Packs, result.Runs, result.Dropped)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/blob/blobtest"
+	"github.com/holdfast-backup/holdfast/internal/blob/wrap"
 	"github.com/holdfast-backup/holdfast/internal/cli"
 	"github.com/holdfast-backup/holdfast/internal/image"
 )
@@ -54,7 +55,7 @@ func (a *app) backupImage(ctx context.Context, name, file string) error {
 	if err != nil {
 		return err
 	}
-	result.StoredBytes = r.BytesAdded()
+	result.StoredBytes = a.added.Bytes(wrap.OpPut)
 	return a.console.Result(result, func(w io.Writer) error { return tellBackup(w, result, a.clock.Now().Sub(began)) })
 }
 
@@ -63,6 +64,8 @@ func (a *app) storageCommand() *cobra.Command {
 		Use: "check", Short: "Run the conformance suite against a store", Args: noArguments,
 		Long: `Run the conformance suite against a store: does it keep the promises that a repository rests on? Objects are made under a folder of their own
 and removed again.`,
+		Example: `  holdfast storage check --repo /backups
+  holdfast storage check --repo azblob://shopvault/backups/eu --azure azure.yaml`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.checkStorage(cmd.Context()) },
 	}
 	a.repoFlags(check)
@@ -129,7 +132,8 @@ func (a *app) tellCheck(c blobtest.Check) {
 func (a *app) vmCommand() *cobra.Command {
 	list := &cobra.Command{
 		Use: "list", Short: "List the virtual machines that the account sees", Args: noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.listVMs(cmd.Context()) },
+		Example: `  holdfast vm list --azure azure.yaml`,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.listVMs(cmd.Context()) },
 	}
 	a.azureFlag(list)
 	return a.group("vm", "Look at virtual machines", "", list)

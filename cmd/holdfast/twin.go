@@ -139,7 +139,8 @@ func (a *app) twinDiskRead() *cobra.Command {
 	var dir, disk, out string
 	cmd := &cobra.Command{
 		Use: "read", Short: "Read a disk out into a sparse raw file", Args: noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.readTwinDisk(cmd.Context(), dir, disk, out) },
+		Example: `  holdfast twin disk read --dir twin --disk ID --out disk.img`,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.readTwinDisk(cmd.Context(), dir, disk, out) },
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&dir, "dir", "", "folder of a running twin")
@@ -174,8 +175,9 @@ func (a *app) twinResources() *cobra.Command {
 	var dir string
 	cmd := &cobra.Command{
 		Use: "resources", Short: "List every resource that exists", Args: noArguments,
-		Long: `List every resource that exists, with its active SAS: what a leak check looks at.`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.listTwinResources(cmd.Context(), dir) },
+		Long:    `List every resource that exists, with its active SAS: what a leak check looks at.`,
+		Example: `  holdfast twin resources --dir twin`,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.listTwinResources(cmd.Context(), dir) },
 	}
 	cmd.Flags().StringVar(&dir, "dir", "", "folder of a running twin")
 	required(cmd, "dir")

@@ -216,7 +216,7 @@ func (a *app) openRepository(ctx context.Context) (*repo.Repository, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := repo.Open(ctx, store, repo.OpenOptions{Password: password, Clock: a.clock, Tool: tool(), Log: a.log()})
+	r, err := repo.Open(ctx, wrap.Count(store, &a.added), repo.OpenOptions{Password: password, Clock: a.clock, Tool: tool(), Log: a.log()})
 	if err != nil {
 		return nil, withKeyHint(err)
 	}

@@ -188,11 +188,15 @@ func (w *world) snapshot(disk string) string {
 	return file
 }
 
-// mustExport exports a disk of a point and compares it with what the disk held.
-func (w *world) mustExport(point, lun, want string) {
+// mustExport exports a disk of a point and compares it with what the disk held. Another repository than the world's may be named.
+func (w *world) mustExport(point, lun, want string, elsewhere ...string) {
 	w.t.Helper()
+	repository := w.repo
+	for _, address := range elsewhere {
+		repository = address
+	}
 	out := filepath.Join(w.t.TempDir(), "export.img")
-	w.do(nil, "repo", "export", "--repo", w.repo, "--point", point, "--disk", lun, "--out", out)
+	w.do(nil, "repo", "export", "--repo", repository, "--point", point, "--disk", lun, "--out", out)
 	mustBeEqual(w.t, out, want)
 	must(w.t, os.Remove(out))
 }
