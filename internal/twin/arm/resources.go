@@ -5,7 +5,6 @@ import (
 	"regexp"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/holdfast-backup/holdfast/internal/twin/state"
 )
@@ -88,61 +87,6 @@ func (s *Server) putResource(call *Call, t target) (Answer, error) {
 	return t.kind.Put(call, id, existing)
 }
 
-// checkEnvelope applies the rules for name, location and tags that hold for every tracked resource, and writes the
-// location in its normal form.
-func checkEnvelope(body state.Object, t target, existing *state.Document) error {
-	for _, name := range t.names {
-		if len(name) > nameCharsMax || !resourceName.MatchString(name) {
-			return Errorf(http.StatusBadRequest, "InvalidResourceName", "Resource name '%s' is invalid: it takes 1 to %d letters, digits, '_', '.' and '-', begins with a letter, digit or '_' and ends with a letter, digit or '_'.", name, nameCharsMax)
-		}
-	}
-	if err := checkTags(body); err != nil {
-		return err
-	}
-	if t.kind.NoLocation {
-		return nil
-	}
-	location := NormalLocation(body.Text("location"))
-	if location == "" {
-		return Errorf(http.StatusBadRequest, "LocationRequired", "The location property is required for this definition.").At("location")
-	}
-	if _, known := FindRegion(location); !known {
-		return Errorf(http.StatusBadRequest, "LocationNotAvailableForResourceType", "The provided location '%s' is not available for resource type '%s'.", location, t.kind.Name).At("location")
-	}
-	if existing != nil && existing.Body.Text("location") != location {
-		return Errorf(http.StatusConflict, "InvalidResourceLocation", "The resource '%s' already exists in location '%s'. A resource with the same name cannot be created in location '%s'.", t.name(), existing.Body.Text("location"), location)
-	}
-	body.Set("location", location)
-	return nil
-}
-
-func checkTags(body state.Object) error {
-	value, given := body["tags"]
-	if !given || value == nil {
-		return nil
-	}
-	tags := body.Object("tags")
-	if tags == nil {
-		return Errorf(http.StatusBadRequest, "InvalidRequestContent", "The tags must be an object of texts.").At("tags")
-	}
-	if len(tags) > tagsMax {
-		return Errorf(http.StatusBadRequest, "InvalidTags", "The resource has %d tags. The maximum number of tags allowed is %d.", len(tags), tagsMax).At("tags")
-	}
-	for name, value := range tags {
-		text, isText := value.(string)
-		if !isText && value != nil {
-			return Errorf(http.StatusBadRequest, "InvalidRequestContent", "The tag '%s' must have a text as its value.", name).At("tags")
-		}
-		if name == "" || utf8.RuneCountInString(name) > tagNameCharsMax || utf8.RuneCountInString(text) > tagTextCharsMax {
-			return Errorf(http.StatusBadRequest, "InvalidTagNameOrValue", "The tag '%.40s' is too long: names take 1 to %d characters, values up to %d.", name, tagNameCharsMax, tagTextCharsMax).At("tags")
-		}
-		if strings.ContainsAny(name, `<>%&\?/`) {
-			return Errorf(http.StatusBadRequest, "InvalidTagNameCharacters", "The tag name '%s' has reserved characters: <>%%&\\?/.", name).At("tags")
-		}
-	}
-	return nil
-}
-
 func (s *Server) patchResource(call *Call, t target) (Answer, error) {
 	doc, err := s.find(call.View, t)
 	if err != nil {
@@ -154,7 +98,7 @@ func (s *Server) patchResource(call *Call, t target) (Answer, error) {
 	if Busy(doc) {
 		return Answer{}, busyError(doc)
 	}
-	if err := checkTags(call.Body); err != nil {
+	if err := checkShape(call.Body); err != nil {
 		return Answer{}, err
 	}
 	if t.kind.Patch != nil {

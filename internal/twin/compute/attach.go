@@ -163,6 +163,9 @@ func (p *Provider) makeEmpty(call *arm.Call, doc *state.Document, reference stat
 	if name == "" {
 		return required("dataDisk.name")
 	}
+	if err := arm.CheckName(name); err != nil {
+		return err
+	}
 	group := doc.ID[:strings.Index(strings.ToLower(doc.ID), "/providers/")]
 	id := group + "/providers/" + diskType + "/" + name
 	if call.View.Get(id) != nil {

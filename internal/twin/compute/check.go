@@ -19,7 +19,7 @@ func decode[T any](body state.Object) (*T, error) {
 	}
 	model := new(T)
 	if err := json.Unmarshal(raw, model); err != nil {
-		return nil, arm.Errorf(http.StatusBadRequest, "InvalidRequestContent", "The request content was invalid and could not be deserialized: '%v'.", err)
+		return nil, arm.BadContent(err)
 	}
 	return model, nil
 }

@@ -129,7 +129,7 @@ func (p *Provider) completeDisk(doc *state.Document, volume vdisk.ID, size int64
 // checkDiskShape applies the rules that need no other resource.
 func checkDiskShape(body state.Object) error {
 	sku := body.Text("sku.name")
-	if err := oneOf(sku, armcompute.PossibleDiskStorageAccountTypesValues(), "sku.name"); err != nil {
+	if err := checkSKU(sku); err != nil {
 		return err
 	}
 	option := body.Text("properties.creationData.createOption")
@@ -147,6 +147,14 @@ func checkDiskShape(body state.Object) error {
 		return err
 	}
 	return checkDiskProperties(body, sku)
+}
+
+// checkSKU refuses what is no SKU of disks, the empty text included.
+func checkSKU(sku string) error {
+	if sku == "" {
+		return required("disk.sku.name")
+	}
+	return oneOf(sku, armcompute.PossibleDiskStorageAccountTypesValues(), "sku.name")
 }
 
 func checkRedundancy(location, sku, zone string) error {
@@ -361,7 +369,7 @@ func (p *Provider) patchDisk(call *arm.Call, existing *state.Document) (arm.Answ
 func (p *Provider) updateDisk(call *arm.Call, existing *state.Document, changes state.Object) (arm.Answer, error) {
 	doc := existing.Clone()
 	before := existing.Body
-	patch := changes.Clone()
+	patch := changes.Given()
 	patch.Remove("tags")
 	patch.Remove("location")
 	doc.Body.Merge(patch)
@@ -392,7 +400,7 @@ func (p *Provider) checkSKUChange(call *arm.Call, doc *state.Document, before, a
 	if before == after {
 		return nil
 	}
-	if err := oneOf(after, armcompute.PossibleDiskStorageAccountTypesValues(), "sku.name"); err != nil {
+	if err := checkSKU(after); err != nil {
 		return err
 	}
 	redundancy := func(sku string) string { return sku[strings.LastIndex(sku, "_"):] }

@@ -219,9 +219,12 @@ func (p *Provider) patchMachine(call *arm.Call, existing *state.Document) (arm.A
 // updateMachine lays a PUT's or PATCH's changes over the VM. Lists replace lists, so that a data disk left out is detached.
 func (p *Provider) updateMachine(call *arm.Call, existing *state.Document, changes state.Object) (arm.Answer, error) {
 	doc := existing.Clone()
-	patch := changes.Clone()
+	patch := changes.Given()
 	patch.Remove("tags")
 	patch.Remove("location")
+	if identities := changes.Object("identity.userAssignedIdentities"); identities != nil {
+		patch.Set("identity.userAssignedIdentities", identities.Clone()) // here null takes one away
+	}
 	doc.Body.Merge(patch)
 	arm.ReplaceTags(doc, changes)
 	if changes["zones"] != nil && strings.Join(doc.Body.Texts("zones"), ",") != strings.Join(existing.Body.Texts("zones"), ",") {

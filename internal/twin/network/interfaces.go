@@ -62,6 +62,9 @@ func putInterface(call *arm.Call, id string, existing *state.Document) (arm.Answ
 			return arm.Answer{}, invalid("InvalidRequestFormat", "ipConfigurations", "Every IP configuration of %s needs a name of its own.", id)
 		}
 		names[name] = true
+		if err := arm.CheckName(name); err != nil {
+			return arm.Answer{}, err
+		}
 		if err := Configure(call.View, doc, configuration, existing); err != nil {
 			return arm.Answer{}, err
 		}

@@ -32,11 +32,11 @@ func versions() arm.Versions {
 
 // Register adds the types to the ARM server.
 func Register(server *arm.Server) {
-	server.Register(arm.Type{Name: VirtualNetworkType, Versions: versions(), Put: putNetwork, Deletable: networkDeletable, Remove: removeNetwork, Render: renderNetwork})
-	server.Register(arm.Type{Name: SubnetType, Versions: versions(), NoLocation: true, Put: putSubnet, Deletable: subnetDeletable})
-	server.Register(arm.Type{Name: InterfaceType, Versions: versions(), Put: putInterface, Deletable: interfaceDeletable})
-	server.Register(arm.Type{Name: SecurityGroupType, Versions: versions(), Put: putPlain, Deletable: securityGroupDeletable})
-	server.Register(arm.Type{Name: PublicAddressType, Versions: versions(), Put: putPublicAddress, Deletable: publicAddressDeletable})
+	server.Register(arm.Type{Name: VirtualNetworkType, Versions: versions(), Put: shaped[networkShape](putNetwork), Deletable: networkDeletable, Remove: removeNetwork, Render: renderNetwork})
+	server.Register(arm.Type{Name: SubnetType, Versions: versions(), NoLocation: true, Put: shaped[subnetShape](putSubnet), Deletable: subnetDeletable})
+	server.Register(arm.Type{Name: InterfaceType, Versions: versions(), Put: shaped[interfaceShape](putInterface), Deletable: interfaceDeletable})
+	server.Register(arm.Type{Name: SecurityGroupType, Versions: versions(), Put: shaped[securityGroupShape](putPlain), Deletable: securityGroupDeletable})
+	server.Register(arm.Type{Name: PublicAddressType, Versions: versions(), Put: shaped[publicAddressShape](putPublicAddress), Deletable: publicAddressDeletable})
 }
 
 // accept stores a document and begins the operation that ends in Succeeded.
@@ -107,8 +107,8 @@ func putNetwork(call *arm.Call, id string, existing *state.Document) (arm.Answer
 	kept := map[string]bool{}
 	for _, subnet := range subnets {
 		name := subnet.Text("name")
-		if name == "" {
-			return arm.Answer{}, invalid("InvalidRequestFormat", "subnets", "A subnet needs a name.")
+		if err := arm.CheckName(name); err != nil {
+			return arm.Answer{}, err
 		}
 		child, err := storeSubnet(call, doc, id+"/subnets/"+name, subnet)
 		if err != nil {

@@ -173,6 +173,20 @@ func (o Object) Merge(patch Object) {
 	}
 }
 
+// Given returns a deep copy without the members of objects that are null, which for most of the platform is the same as not
+// being there.
+func (o Object) Given() Object {
+	given := Object{}
+	for name, value := range o {
+		if inner, isObject := asMap(value); isObject {
+			given[name] = map[string]any(inner.Given())
+		} else if value != nil {
+			given[name] = clone(value)
+		}
+	}
+	return given
+}
+
 // Clone returns a deep copy.
 func (o Object) Clone() Object {
 	if o == nil {

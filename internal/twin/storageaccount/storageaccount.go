@@ -5,6 +5,7 @@ package storageaccount
 import (
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/json"
 	"net/http"
 	"regexp"
 	"strings"
@@ -84,6 +85,32 @@ func Accounts(view *state.View) []Account {
 
 func keyOf(doc *state.Document) string { return doc.Hidden.Text(hiddenKey) }
 
+// shape has the types of the members that clients read back (Microsoft.Storage, api-version 2025-01-01).
+type shape struct {
+	Properties struct {
+		AccessTier            string         `json:"accessTier"`
+		AllowBlobPublicAccess bool           `json:"allowBlobPublicAccess"`
+		AllowSharedKeyAccess  bool           `json:"allowSharedKeyAccess"`
+		HTTPSOnly             bool           `json:"supportsHttpsTrafficOnly"`
+		Hierarchical          bool           `json:"isHnsEnabled"`
+		MinimumTLSVersion     string         `json:"minimumTlsVersion"`
+		NetworkACLs           map[string]any `json:"networkAcls"`
+		PublicNetworkAccess   string         `json:"publicNetworkAccess"`
+	} `json:"properties"`
+}
+
+// checked refuses members of the wrong type and returns what a client decides about.
+func checked(call *arm.Call) (state.Object, error) {
+	if err := json.Unmarshal(call.Raw, new(shape)); err != nil {
+		return nil, arm.BadContent(err)
+	}
+	body := call.Body.Given()
+	for _, name := range []string{"creationTime", "primaryEndpoints", "primaryLocation", "provisioningState", "statusOfPrimary"} {
+		body.Remove("properties." + name)
+	}
+	return body, nil
+}
+
 func (p provider) put(call *arm.Call, id string, existing *state.Document) (arm.Answer, error) {
 	name := id[strings.LastIndex(id, "/")+1:]
 	if !accountName.MatchString(name) {
@@ -97,7 +124,11 @@ func (p provider) put(call *arm.Call, id string, existing *state.Document) (arm.
 			return arm.Answer{}, arm.Errorf(http.StatusConflict, "StorageAccountAlreadyTaken", "The storage account named %s is already taken.", name)
 		}
 	}
-	doc, err := New(id, call.Body, call.Now)
+	body, err := checked(call)
+	if err != nil {
+		return arm.Answer{}, err
+	}
+	doc, err := New(id, body, call.Now)
 	if err != nil {
 		return arm.Answer{}, err
 	}
@@ -112,7 +143,10 @@ func (p provider) put(call *arm.Call, id string, existing *state.Document) (arm.
 
 func (p provider) patch(call *arm.Call, existing *state.Document) (arm.Answer, error) {
 	doc := existing.Clone()
-	patch := call.Body.Clone()
+	patch, err := checked(call)
+	if err != nil {
+		return arm.Answer{}, err
+	}
 	for _, name := range []string{"tags", "location", "id", "name", "type", "kind"} {
 		patch.Remove(name)
 	}
