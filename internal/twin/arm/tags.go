@@ -13,6 +13,9 @@ const tagsName = "default"
 // tagsPlan serves Microsoft.Resources/tags/default below a subscription, group or resource (REST reference of Resource
 // Management, "Tags", api-version 2021-04-01). A lock on the scope holds for its tags.
 func tagsPlan(p plan, call *Call, scope string, rest []string) (plan, bool, error) {
+	if strings.EqualFold(rest[0], "deployments") {
+		return plan{}, true, Errorf(http.StatusNotImplemented, "DeploymentsNotSupported", "The twin does not carry out template deployments. Make the resources one by one.")
+	}
 	if len(rest) != 2 || !strings.EqualFold(rest[0], "tags") || !strings.EqualFold(rest[1], tagsName) {
 		return plan{}, true, notFound(call.Path)
 	}

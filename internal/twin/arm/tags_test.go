@@ -75,3 +75,13 @@ func TestPath_EmptySegments(t *testing.T) {
 	f.want(http.MethodDelete, doubled+networks, "", 409, "ScopeLocked")
 	f.want(http.MethodDelete, doubled+"/providers/Microsoft.Authorization/locks/keep"+authority, "", 200, "")
 }
+
+// TestDeployments_AreRefusedByName: clients that make VMs by templates, as `az vm create` does, are told so.
+func TestDeployments_AreRefusedByName(t *testing.T) {
+	f := newFront(t, nil)
+	f.makeGroup()
+	for _, scope := range []string{base, shop} {
+		f.want(http.MethodPut, scope+"/providers/Microsoft.Resources/deployments/d"+resources, `{"properties":{"mode":"Incremental"}}`, 501, "DeploymentsNotSupported")
+		f.want(http.MethodPost, scope+"/providers/Microsoft.Resources/deployments/d/validate"+resources, `{"properties":{}}`, 501, "DeploymentsNotSupported")
+	}
+}
