@@ -151,7 +151,7 @@ func (c *call) byteRange(size int64) (from, to int64, err error) {
 	var lastErr error
 	if last != "" {
 		to, lastErr = strconv.ParseInt(last, 10, 64)
-		to = min(to+1, size)
+		to = min(to, size-1) + 1
 	}
 	if !found || !strings.HasPrefix(text, "bytes=") || firstErr != nil || lastErr != nil || from < 0 || last != "" && to <= from && from < size {
 		return 0, 0, refusal.InvalidHeader("Range")

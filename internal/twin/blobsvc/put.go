@@ -32,8 +32,10 @@ func (s *Service) putBlob(c *call) error {
 	}
 	if kind := c.r.Header.Get("x-ms-blob-type"); kind == "" {
 		return refusal.MissingHeader("x-ms-blob-type")
-	} else if kind != "BlockBlob" {
+	} else if kind == "PageBlob" || kind == "AppendBlob" {
 		return errNotImplemented
+	} else if kind != "BlockBlob" {
+		return refusal.InvalidHeader("x-ms-blob-type")
 	}
 	content, err := s.receiveWhole(c)
 	if err != nil {
@@ -196,6 +198,9 @@ func (s *Service) putBlock(c *call) error {
 	if c.r.Header.Get("x-ms-copy-source") != "" {
 		return errNotImplemented
 	}
+	if c.r.ContentLength == 0 { // a blob may be empty, a block may not (Azurite issue 329)
+		return refusal.InvalidHeader("Content-Length")
+	}
 	content, err := s.receive(c, blockBytesMax)
 	if err != nil {
 		return err
@@ -254,7 +259,8 @@ func (s *Service) addBlock(c *call, added block) error {
 // putBlockList is Put Block List.
 func (s *Service) putBlockList(c *call) error {
 	var list struct {
-		Items []struct {
+		XMLName xml.Name `xml:"BlockList"`
+		Items   []struct {
 			XMLName xml.Name
 			ID      string `xml:",chardata"`
 		} `xml:",any"`
@@ -276,6 +282,9 @@ func (s *Service) putBlockList(c *call) error {
 	err = s.create(c, v, func(old *blobRecord) error {
 		chosen := make([]piece, 0, len(list.Items))
 		for _, item := range list.Items {
+			if !slices.Contains([]string{"Committed", "Uncommitted", "Latest"}, item.XMLName.Local) {
+				return refuse(http.StatusBadRequest, "UnsupportedXmlNode", "A block list has elements Committed, Uncommitted and Latest.")
+			}
 			p, found := old.findBlock(item.XMLName.Local, strings.TrimSpace(item.ID))
 			if !found {
 				return refuse(http.StatusBadRequest, "InvalidBlockList", "A block of the list does not exist.")

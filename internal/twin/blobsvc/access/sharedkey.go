@@ -90,7 +90,7 @@ func canonicalResource(r *http.Request, account string) string {
 // signatureFits compares in constant time. key and signature are base64.
 func signatureFits(key, text, signature string) bool {
 	got, err := base64.StdEncoding.DecodeString(signature)
-	return err == nil && hmac.Equal(got, sign(key, text))
+	return err == nil && len(got) > 0 && hmac.Equal(got, sign(key, text))
 }
 
 func sign(key, text string) []byte {
