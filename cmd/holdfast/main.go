@@ -135,7 +135,8 @@ func asInput(err error) error {
 	return err
 }
 
-// asFlag names the flag as a person writes it where an error names the input that came from it.
+// asFlag names the flag as a person writes it where an error names the input that came from it, and points to the help where
+// there is no better hint.
 func asFlag(cmd *cobra.Command, err error) error {
 	var e *holdfast.Error
 	if !errors.As(err, &e) || e.Field == "" {
@@ -148,8 +149,16 @@ func asFlag(cmd *cobra.Command, err error) error {
 		}
 		flag.WriteRune(unicode.ToLower(r))
 	}
-	if name := flag.String(); name != e.Field && cmd.Flags().Lookup(name) != nil {
-		e.Field = name
+	name := flag.String()
+	if name == "password" {
+		name = "password-file"
+	}
+	if cmd.Flags().Lookup(name) == nil {
+		return err
+	}
+	e.Field = name
+	if e.Hint == "" {
+		e.Hint = "see: " + cmd.CommandPath() + " --help"
 	}
 	return err
 }

@@ -53,16 +53,19 @@ func (a *app) initRepository(ctx context.Context, o repo.InitOptions) error {
 	return a.tellInfo(ctx, r)
 }
 
-// keysFolder holds what an interrupted init may have left; log is written last and tells repo.Init that a repository is there.
-const keysFolder, logFolder = "keys/", "log/"
+// logFolder shows that a repository is there, which repo.Init refuses by itself; keysFolder holds what an interrupted one left.
+const logFolder, keysFolder = "log/", "keys/"
 
 // mustBeEmpty refuses a place with other things in it: they would be taken for damage, and for parts of a backup.
 func mustBeEmpty(ctx context.Context, store openStore) error {
+	for _, err := range store.List(ctx, logFolder) {
+		return err
+	}
 	for object, err := range store.List(ctx, "") {
 		if err != nil {
 			return err
 		}
-		if !strings.HasPrefix(object.Name, keysFolder) && !strings.HasPrefix(object.Name, logFolder) {
+		if !strings.HasPrefix(object.Name, keysFolder) {
 			return holdfast.Errorf(holdfast.KindInvalid, "%s is not empty: %s is there", store.URL(), object.Name).WithField("repo").
 				WithHint("name an empty folder, or one that does not exist yet")
 		}
@@ -97,9 +100,16 @@ func (a *app) tellInfo(ctx context.Context, r *repo.Repository) error {
 			encryption = "none: the key lies beside the data"
 		}
 		rows := [][]string{
-			{"repository", info.URL}, {"id", info.ID}, {"format", fmt.Sprint(info.Format)}, {"encryption", encryption},
-			{"chunks", cli.Bytes(int64(info.ChunkSize))}, {"machines", fmt.Sprint(info.VMs)}, {"restore points", fmt.Sprint(info.Points)},
-			{"stored by them", cli.Bytes(info.StoredBytes)}, {"index runs", fmt.Sprint(info.IndexRuns)}, {"log entries", fmt.Sprint(info.LogEntries)},
+			{"repository", info.URL},
+			{"id", info.ID},
+			{"format", fmt.Sprint(info.Format)},
+			{"encryption", encryption},
+			{"chunks", cli.Bytes(int64(info.ChunkSize))},
+			{"machines", fmt.Sprint(info.VMs)},
+			{"restore points", fmt.Sprint(info.Points)},
+			{"stored by them", cli.Bytes(info.StoredBytes)},
+			{"index runs", fmt.Sprint(info.IndexRuns)},
+			{"log entries", fmt.Sprint(info.LogEntries)},
 		}
 		for _, row := range rows {
 			if _, err := fmt.Fprintf(w, "%-15s %s\n", row[0], row[1]); err != nil {

@@ -107,7 +107,7 @@ func (a *app) writeTwinDisk(ctx context.Context, dir, disk string, offset int64,
 		if err != nil {
 			return holdfast.Wrap(holdfast.KindInvalid, err, "the file cannot be read").WithField("file")
 		}
-		defer f.Close() //nolint:errcheck // it was only read
+		defer f.Close()
 		info, err := f.Stat()
 		if err != nil {
 			return err

@@ -171,8 +171,11 @@ func TestContent_TroublesAreSurvived_AndSignaturesStayHidden(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, rule := range []fault.Rule{
-		{Fault: fault.Revoke, Calls: []int{1, 4}}, {Fault: fault.Lost, Calls: []int{2, 5}}, {Fault: fault.Error, Calls: []int{1, 2, 7}},
-		{Fault: fault.Throttle, Status: 503, Code: "ServerBusy", RetryAfterMs: 1, Calls: []int{1, 2, 3}}, {Fault: fault.Cut, Calls: []int{6}},
+		{Fault: fault.Revoke, Calls: []int{1, 4}},
+		{Fault: fault.Lost, Calls: []int{2, 5}},
+		{Fault: fault.Error, Calls: []int{1, 2, 7}},
+		{Fault: fault.Throttle, Status: 503, Code: "ServerBusy", RetryAfterMs: 1, Calls: []int{1, 2, 3}},
+		{Fault: fault.Cut, Calls: []int{6}},
 	} {
 		rule.On = fault.Disk
 		behave := c.Misbehave(t, rule)

@@ -58,7 +58,7 @@ type disk struct {
 }
 
 func (r *run) warn(ctx context.Context, sentence string) {
-	r.flow.config.Log.WarnContext(ctx, sentence, "machine", string(r.vm.ID))
+	r.flow.config.Log.WarnContext(ctx, "a person is warned", "warning", sentence, "machine", string(r.vm.ID))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.warnings = append(r.warnings, sentence)

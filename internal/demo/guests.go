@@ -69,7 +69,7 @@ func (s *story) compare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(folder) //nolint:errcheck // files of ours in a folder of ours
+	defer os.RemoveAll(folder)
 	s.report.Restore.Equal = true
 	for _, m := range Machines() {
 		if m.Name != RestoredFrom {

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
 
 	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/blob"
 	"github.com/holdfast-backup/holdfast/internal/blob/mem"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/repo/repotest"
@@ -338,4 +340,50 @@ func (m *model) finish(t *rapid.T) {
 			t.Fatalf("verify: %+v, %v", report, err)
 		}
 	}
+	if len(m.points) > 0 {
+		m.strip(t, rapid.SampledFrom(m.points).Draw(t, "stripped"))
+	}
+}
+
+// strip destroys everything that the point's pack list does not name, the index too, which is rebuilt from what is left: the
+// point is complete by itself.
+func (m *model) strip(t *rapid.T, p modelPoint) {
+	kept := map[string]bool{}
+	for _, name := range m.store.Adversary().Names() {
+		content := m.text(t, name)
+		if strings.HasPrefix(name, "lists/") && strings.Contains(content, "\npoint "+string(p.id)+"\n") {
+			for _, line := range strings.Split(content, "\n") {
+				word, rest, _ := strings.Cut(line, " ")
+				if included, _, _ := strings.Cut(rest, " "); word == "include" {
+					kept[included] = true
+					for _, nested := range strings.Split(m.text(t, included), "\n") {
+						kept[strings.TrimPrefix(nested, "pack ")] = true
+					}
+				}
+				kept[rest] = kept[rest] || word == "pack"
+			}
+		}
+	}
+	if len(kept) == 0 {
+		t.Fatalf("point %s has no list", p.id)
+	}
+	for _, name := range m.store.Adversary().Names() {
+		switch folder, _, _ := strings.Cut(name, "/"); folder {
+		case "data", "tree", "index", "lists":
+			if !kept[name] {
+				m.store.Adversary().Erase(name)
+			}
+		}
+	}
+	r := m.openHandle(t)
+	if _, err := r.RebuildIndex(context.Background(), nil); err != nil { // a hint may name another copy, that was not kept
+		t.Fatal(err)
+	}
+	m.mustHold(t, r, p)
+}
+
+func (m *model) text(t *rapid.T, name string) string {
+	data, err := blob.ReadAll(context.Background(), m.store, name, 1<<30)
+	must(t, err)
+	return string(data)
 }

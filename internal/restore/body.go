@@ -3,6 +3,7 @@ package restore
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"strings"
 
 	"github.com/holdfast-backup/holdfast"
@@ -186,18 +187,14 @@ func (p *planner) disk(d holdfast.PointDisk, zone string) object {
 		"encryptionSettingsCollection", "tier", "burstingEnabled")
 	if isUltra(d.SKU) {
 		creation["logicalSectorSize"] = 512
-		for name, v := range was.inner("properties").pick("diskIOPSReadWrite", "diskMBpsReadWrite") {
-			properties[name] = v
-		}
+		maps.Copy(properties, was.inner("properties").pick("diskIOPSReadWrite", "diskMBpsReadWrite"))
 	}
 	if strings.EqualFold(was.text("properties", "securityProfile", "securityType"), "TrustedLaunch") {
 		properties["securityProfile"] = object{"securityType": "TrustedLaunch"}
 		p.note("the disk %s gets a new virtual TPM; encryption that is bound to the old one asks for its recovery key", d.Name)
 	}
 	if strings.EqualFold(was.text("properties", "networkAccessPolicy"), "AllowPrivate") {
-		for name, v := range was.inner("properties").pick("networkAccessPolicy", "diskAccessId", "publicNetworkAccess") {
-			properties[name] = v
-		}
+		maps.Copy(properties, was.inner("properties").pick("networkAccessPolicy", "diskAccessId", "publicNetworkAccess"))
 	}
 	if !p.moved {
 		if encryption := was.inner("properties", "encryption"); encryption != nil {
@@ -234,9 +231,7 @@ func (p *planner) nic(subnet holdfast.ResourceID, size machine.Size) (*Step, err
 		"properties": object{"primary": true, "privateIPAllocationMethod": "Dynamic", "subnet": object{"id": string(subnet)}},
 	}}}
 	if strings.EqualFold(size.Name, p.source.vm.text("properties", "hardwareProfile", "vmSize")) {
-		for name, v := range was.inner("properties").pick("enableAcceleratedNetworking") {
-			properties[name] = v
-		}
+		maps.Copy(properties, was.inner("properties").pick("enableAcceleratedNetworking"))
 	}
 	if group := was.text("properties", "networkSecurityGroup", "id"); group != "" && !p.moved {
 		properties["networkSecurityGroup"] = object{"id": group}
@@ -283,9 +278,7 @@ func (p *planner) machine(plan Plan, size machine.Size, zone string) (*Step, err
 	was := p.source.vm
 	hardware := object{"vmSize": size.Name}
 	if strings.EqualFold(size.Name, was.text("properties", "hardwareProfile", "vmSize")) {
-		for name, v := range was.inner("properties", "hardwareProfile").pick("vmSizeProperties") {
-			hardware[name] = v
-		}
+		maps.Copy(hardware, was.inner("properties", "hardwareProfile").pick("vmSizeProperties"))
 	}
 	properties := was.inner("properties").pick("licenseType", "securityProfile", "additionalCapabilities", "diagnosticsProfile", "priority",
 		"evictionPolicy", "billingProfile", "userData", "scheduledEventsProfile", "scheduledEventsPolicy")
@@ -321,9 +314,7 @@ func (p *planner) storage(plan Plan) object {
 		if d.LUN != holdfast.OSDisk {
 			old = findLUN(was.list("dataDisks"), d.LUN)
 		}
-		for name, v := range old.pick("caching", "deleteOption", "writeAcceleratorEnabled") {
-			place[name] = v
-		}
+		maps.Copy(place, old.pick("caching", "deleteOption", "writeAcceleratorEnabled"))
 		if d.SizeBytes >= withoutCaching {
 			place["caching"] = "None"
 		}
@@ -380,9 +371,13 @@ func (p *planner) identity() object {
 // noteMachine tells what of the machine cannot be carried over.
 func (p *planner) noteMachine() {
 	for _, lost := range []struct{ name, what string }{
-		{"availabilitySet", "availability set"}, {"virtualMachineScaleSet", "scale set"},
-		{"proximityPlacementGroup", "proximity placement group"}, {"host", "dedicated host"}, {"hostGroup", "dedicated host group"},
-		{"capacityReservation", "capacity reservation"}, {"applicationProfile", "list of gallery applications"},
+		{"availabilitySet", "availability set"},
+		{"virtualMachineScaleSet", "scale set"},
+		{"proximityPlacementGroup", "proximity placement group"},
+		{"host", "dedicated host"},
+		{"hostGroup", "dedicated host group"},
+		{"capacityReservation", "capacity reservation"},
+		{"applicationProfile", "list of gallery applications"},
 	} {
 		if p.source.vm.at("properties", lost.name) != nil {
 			p.note("the %s of the machine is not carried over", lost.what)

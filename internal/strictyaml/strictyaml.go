@@ -122,7 +122,7 @@ func (d *Document) checkSize(data []byte) error {
 			return holdfast.Errorf(holdfast.KindInvalid, "%s: nested more than %d levels deep", d.name, depthMax)
 		}
 	}
-	for _, line := range strings.Split(string(data), "\n") {
+	for line := range strings.SplitSeq(string(data), "\n") {
 		if strings.Count(line, "- ")+strings.Count(line, "? ")+strings.Count(line, ": ")+strings.Count(line, "!")+
 			strings.Count(line, "&") > 10*depthMax {
 			return holdfast.Errorf(holdfast.KindInvalid, "%s: a line holds more than %d nested parts", d.name, 10*depthMax)

@@ -144,7 +144,8 @@ func wellFormed() []struct{ method, path, body string } {
 func oddValues() []any {
 	return []any{
 		nil, true, json.Number("-1"), json.Number("99999999999999999999"), "", "\u0000\uffff\u202e'\"<>%00../.." + strings.Repeat("é", 2000),
-		[]any{map[string]any{}}, map[string]any{"": nil, "id": []any{}},
+		[]any{map[string]any{}},
+		map[string]any{"": nil, "id": []any{}},
 	}
 }
 

@@ -109,8 +109,10 @@ func contractInventory(w *world) {
 	}
 }
 
-const backupFields = "point string vm string time string consistency string readBytes number storedBytes number disks list warnings list"
-const backupDiskFields = "lun string name string sizeBytes number root string readBytes number full bool reason string snapshotSku string newBytes number duplicateBytes number"
+const (
+	backupFields     = "point string vm string time string consistency string readBytes number storedBytes number disks list warnings list"
+	backupDiskFields = "lun string name string sizeBytes number root string readBytes number full bool reason string snapshotSku string newBytes number duplicateBytes number"
+)
 
 func contractBackup(w *world) {
 	t := w.t
@@ -420,8 +422,10 @@ func contractPlaces(w *world) {
 	}
 }
 
-const infoFields = "id string url string format number encrypted bool chunkSize number frameSize number fanOut number owner string vms number points number storedBytes number indexRuns number logEntries number"
-const verifyFields = "ok bool level number objects list points list vms list checkedObjects number checkedBytes number orphanObjects number"
+const (
+	infoFields   = "id string url string format number encrypted bool chunkSize number frameSize number fanOut number owner string vms number points number storedBytes number indexRuns number logEntries number"
+	verifyFields = "ok bool level number objects list points list vms list checkedObjects number checkedBytes number orphanObjects number"
+)
 
 func contractVerify(w *world) {
 	t := w.t

@@ -68,7 +68,7 @@ func startAzurite(t *testing.T) *container.Client {
 		t.Fatal(err)
 	}
 	var output bytes.Buffer
-	command := exec.Command("node", script, "--blobHost", host, "--blobPort", port, "--location", t.TempDir(), "--silent", "--disableTelemetry") //nolint:gosec // our own arguments
+	command := exec.Command("node", script, "--blobHost", host, "--blobPort", port, "--location", t.TempDir(), "--silent", "--disableTelemetry")
 	command.Env = append(os.Environ(), "AZURITE_ACCOUNTS="+account+":"+key)
 	command.Stdout, command.Stderr = &output, &output
 	if err := command.Start(); err != nil {

@@ -114,8 +114,18 @@ func (r *run) ranges(ctx context.Context) error {
 		return err
 	}
 	for _, c := range []struct{ offset, length, want int }{
-		{0, 1, 1}, {0, size, size}, {0, size + 100, size}, {1, 4096, 4096}, {4097, 512, 512},
-		{size - 1, 1, 1}, {size - 1, 10, 1}, {size, 10, 0}, {size + 1, 10, 0}, {size * 100, 1, 0}, {5, 0, 0}, {size, 0, 0},
+		{0, 1, 1},
+		{0, size, size},
+		{0, size + 100, size},
+		{1, 4096, 4096},
+		{4097, 512, 512},
+		{size - 1, 1, 1},
+		{size - 1, 10, 1},
+		{size, 10, 0},
+		{size + 1, 10, 0},
+		{size * 100, 1, 0},
+		{5, 0, 0},
+		{size, 0, 0},
 	} {
 		p := bytes.Repeat([]byte{0xEE}, c.length+1)
 		n, err := r.store.Read(ctx, name, int64(c.offset), p[:c.length])

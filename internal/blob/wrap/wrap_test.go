@@ -359,7 +359,7 @@ func TestTrace_List(t *testing.T) {
 	}
 	var events []wrap.Event
 	store := wrap.Trace(&breakingList{Store: below, after: 2}, clock.System{}, func(e wrap.Event) { events = append(events, e) })
-	for range store.List(t.Context(), "") { //nolint:revive // consumed for the trace
+	for range store.List(t.Context(), "") {
 	}
 	if len(events) != 1 || events[0].Items != 2 || !holdfast.IsKind(events[0].Err, holdfast.KindUnavailable) {
 		t.Errorf("events %+v", events)

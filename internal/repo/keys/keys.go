@@ -15,6 +15,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash"
+	"maps"
 	"sort"
 	"strings"
 	"sync"
@@ -90,9 +91,7 @@ func (r *Ring) Current() uint32 { return r.current }
 // Rotated returns a ring with one more generation.
 func (r *Ring) Rotated() *Ring {
 	generations := map[uint32][]byte{r.current + 1: Random(Size)}
-	for number, secret := range r.generations {
-		generations[number] = secret
-	}
+	maps.Copy(generations, r.generations)
 	return newRing(r.repository, r.identity, generations)
 }
 

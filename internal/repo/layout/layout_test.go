@@ -65,9 +65,16 @@ func TestParameters_Validate(t *testing.T) {
 		p     layout.Parameters
 		field string
 	}{
-		{layout.Parameters{ChunkSize: 32 << 10}, "chunkSize"}, {layout.Parameters{ChunkSize: 8 << 20}, "chunkSize"}, {layout.Parameters{ChunkSize: 100_000}, "chunkSize"},
-		{layout.Parameters{ChunkSize: -65536}, "chunkSize"}, {layout.Parameters{FrameSize: 64 << 10}, "frameSize"}, {layout.Parameters{FrameSize: 8 << 20}, "frameSize"},
-		{layout.Parameters{FrameSize: 200 << 10}, "frameSize"}, {layout.Parameters{FanOut: 12}, "fanOut"}, {layout.Parameters{FanOut: layout.FanOutMax + 8}, "fanOut"}, {layout.Parameters{FanOut: -8}, "fanOut"},
+		{layout.Parameters{ChunkSize: 32 << 10}, "chunkSize"},
+		{layout.Parameters{ChunkSize: 8 << 20}, "chunkSize"},
+		{layout.Parameters{ChunkSize: 100_000}, "chunkSize"},
+		{layout.Parameters{ChunkSize: -65536}, "chunkSize"},
+		{layout.Parameters{FrameSize: 64 << 10}, "frameSize"},
+		{layout.Parameters{FrameSize: 8 << 20}, "frameSize"},
+		{layout.Parameters{FrameSize: 200 << 10}, "frameSize"},
+		{layout.Parameters{FanOut: 12}, "fanOut"},
+		{layout.Parameters{FanOut: layout.FanOutMax + 8}, "fanOut"},
+		{layout.Parameters{FanOut: -8}, "fanOut"},
 	} {
 		err := bad.p.OrDefault().Validate()
 		e, ok := err.(*holdfast.Error) //nolint:errorlint // it is made here

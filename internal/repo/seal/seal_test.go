@@ -43,7 +43,8 @@ func payloads() [][]byte {
 		return b
 	}
 	return [][]byte{
-		{1}, noise(100), noise(64 << 10), bytes.Repeat([]byte("abc"), 50_000), make([]byte, 1<<20),
+		{1},
+		noise(100), noise(64 << 10), bytes.Repeat([]byte("abc"), 50_000), make([]byte, 1<<20),
 		append(noise(30<<10), make([]byte, 2<<10)...), noise(layout.FrameBytesMax), bytes.Repeat([]byte{7}, layout.FrameBytesMax),
 	}
 }
@@ -265,8 +266,14 @@ func TestParseTrailer_Bounds(t *testing.T) {
 		b    []byte
 		size int64
 	}{
-		{trailer(100, 50, 3), 167}, {trailer(100, 50, 3), 165}, {trailer(100, 50, 6), 166}, {trailer(63, 50, 0), 129}, {trailer(math.MaxUint64, 50, 0), 65},
-		{trailer(100, layout.DirectoryBytesMax+1, 0), 116 + layout.DirectoryBytesMax + 1}, {trailer(math.MaxInt64, 50, 0), math.MinInt64 + 65}, {nil, 100},
+		{trailer(100, 50, 3), 167},
+		{trailer(100, 50, 3), 165},
+		{trailer(100, 50, 6), 166},
+		{trailer(63, 50, 0), 129},
+		{trailer(math.MaxUint64, 50, 0), 65},
+		{trailer(100, layout.DirectoryBytesMax+1, 0), 116 + layout.DirectoryBytesMax + 1},
+		{trailer(math.MaxInt64, 50, 0), math.MinInt64 + 65},
+		{nil, 100},
 	} {
 		if got, err := seal.ParseTrailer(bad.b, bad.size); !holdfast.IsKind(err, holdfast.KindCorrupt) {
 			t.Errorf("size %d: %+v, %v", bad.size, got, err)

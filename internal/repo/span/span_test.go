@@ -78,8 +78,14 @@ func TestSpans_AgainstBytes(t *testing.T) {
 // Extents out of order, overlapping, empty or outside the disk are refused; an error of the list comes through.
 func TestSpans_Refusals(t *testing.T) {
 	for _, bad := range [][]holdfast.Extent{
-		{{Offset: 10, Length: 10}, {Offset: 0, Length: 5}}, {{Offset: 0, Length: 10}, {Offset: 9, Length: 5}}, {{Offset: 0, Length: 0}}, {{Offset: 0, Length: -1}},
-		{{Offset: -1, Length: 5}}, {{Offset: 95, Length: 6}}, {{Offset: 1 << 62, Length: 1 << 62}}, {{Offset: 50, Length: 1<<63 - 1}},
+		{{Offset: 10, Length: 10}, {Offset: 0, Length: 5}},
+		{{Offset: 0, Length: 10}, {Offset: 9, Length: 5}},
+		{{Offset: 0, Length: 0}},
+		{{Offset: 0, Length: -1}},
+		{{Offset: -1, Length: 5}},
+		{{Offset: 95, Length: 6}},
+		{{Offset: 1 << 62, Length: 1 << 62}},
+		{{Offset: 50, Length: 1<<63 - 1}},
 	} {
 		var err error
 		for _, e := range Cut(seq(bad), 100, 8) {

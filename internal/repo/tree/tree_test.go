@@ -399,7 +399,7 @@ func TestNode_IDIgnoresHints(t *testing.T) {
 	if moved.ID(h) == other.ID(h) {
 		t.Error("the place in the node does not change the id")
 	}
-	if !(tree.NewNode(0, 8).ID(h)).IsHole() {
+	if !tree.NewNode(0, 8).ID(h).IsHole() {
 		t.Error("a node of holes is no hole")
 	}
 }

@@ -75,17 +75,19 @@ func (r *Route) match(segments []string) (map[string]string, bool) {
 }
 
 // Decision is what the fault engine wants of this request.
-func (c *Call) Decision() fault.Decision { return fault.From(c.Context) }
+func (call *Call) Decision() fault.Decision { return fault.From(call.Context) }
 
 // May reports whether the caller may do action, such as Microsoft.Compute/disks/beginGetAccess/action.
-func (c *Call) May(action string) bool { return c.inside || allows(c.server.granted(), action) }
+func (call *Call) May(action string) bool {
+	return call.inside || allows(call.server.granted(), action)
+}
 
 // IsInside reports whether the call is the twin's own rather than a request.
-func (c *Call) IsInside() bool { return c.inside }
+func (call *Call) IsInside() bool { return call.inside }
 
 // subscription returns the path's subscription in lower case, or "".
-func (c *Call) subscription() string {
-	segments := splitPath(c.Path)
+func (call *Call) subscription() string {
+	segments := splitPath(call.Path)
 	if len(segments) > 1 && strings.EqualFold(segments[0], "subscriptions") {
 		return strings.ToLower(segments[1])
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -56,8 +57,10 @@ func (f *front) open(change func(*arm.Config)) {
 	if f.state, err = state.Open(f.dir); err != nil {
 		f.t.Fatal(err)
 	}
-	config := arm.Config{State: f.state, Clock: f.clock, TenantID: "tenant", Limits: arm.Limits{Off: true}, OperationTime: time.Second, PollAfter: 1500 * time.Millisecond,
-		Subscriptions: []arm.Subscription{{ID: subscription, Name: "production"}}}
+	config := arm.Config{
+		State: f.state, Clock: f.clock, TenantID: "tenant", Limits: arm.Limits{Off: true}, OperationTime: time.Second, PollAfter: 1500 * time.Millisecond,
+		Subscriptions: []arm.Subscription{{ID: subscription, Name: "production"}},
+	}
 	if change != nil {
 		change(&config)
 	}
@@ -89,9 +92,7 @@ func (f *front) do(method, path, body string) (int, http.Header, state.Object) {
 	if body != "" {
 		request.Header.Set("Content-Type", "application/json; charset=utf-8")
 	}
-	for name, values := range f.header {
-		request.Header[name] = values
-	}
+	maps.Copy(request.Header, f.header)
 	response, err := f.server.Client().Do(request)
 	if err != nil {
 		f.t.Fatal(err)

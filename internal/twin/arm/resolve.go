@@ -2,6 +2,7 @@ package arm
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/holdfast-backup/holdfast/internal/twin/state"
@@ -197,7 +198,7 @@ func (s *Server) resolveResource(call *Call, segments []string) (plan, error) {
 		return s.resourcePlan(call, t)
 	}
 	last := rest[len(rest)-1]
-	if kind, err := s.findType(segments[5], append(types[:len(types):len(types)], last)); err == nil && call.Method == http.MethodGet {
+	if kind, err := s.findType(segments[5], append(slices.Clip(types), last)); err == nil && call.Method == http.MethodGet {
 		prefix := "/" + strings.Join(segments, "/") + "/"
 		return s.listPlan(kind, prefix, t.groupID()), nil
 	}
@@ -285,11 +286,12 @@ func TypeOf(id string) string {
 	if len(parts)%2 == 0 {
 		return ""
 	}
-	name := parts[0]
+	var name strings.Builder
+	name.WriteString(parts[0])
 	for i := 1; i < len(parts); i += 2 {
-		name += "/" + parts[i]
+		name.WriteString("/" + parts[i])
 	}
-	return name
+	return name.String()
 }
 
 func lastSegment(id string) string { return id[strings.LastIndex(id, "/")+1:] }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
@@ -34,15 +35,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	answer, err := s.answer(w.Header(), r)
 	if err != nil {
 		e := errorOf(err)
-		for name, values := range e.Header {
-			w.Header()[name] = values
-		}
+		maps.Copy(w.Header(), e.Header)
 		writeJSON(w, r, e.Status, map[string]any{"error": e})
 		return
 	}
-	for name, values := range answer.Header {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), answer.Header)
 	writeJSON(w, r, answer.Status, answer.Body)
 }
 

@@ -49,11 +49,12 @@ func TestTags_Refusals(t *testing.T) {
 	f.want(http.MethodPost, scope+resources, `{}`, 405, "MethodNotAllowed")
 	f.want(http.MethodGet, securityGroups+"none"+tagsAt+resources, "", 404, "ResourceNotFound")
 	f.want(http.MethodGet, strings.TrimSuffix(scope, "default")+"other"+resources, "", 404, "InvalidRoute")
-	many := `"t0":"x"`
+	var many strings.Builder
+	many.WriteString(`"t0":"x"`)
 	for i := 1; i < 50; i++ {
-		many += `,"t` + strings.Repeat("y", i) + `":"x"`
+		many.WriteString(`,"t` + strings.Repeat("y", i) + `":"x"`)
 	}
-	f.want(http.MethodPut, scope+resources, `{"properties":{"tags":{`+many+`}}}`, 200, "")
+	f.want(http.MethodPut, scope+resources, `{"properties":{"tags":{`+many.String()+`}}}`, 200, "")
 	f.want(http.MethodPatch, scope+resources, `{"operation":"Merge","properties":{"tags":{"oneMore":"x"}}}`, 400, "InvalidTags")
 
 	f.want(http.MethodPut, shop+"/providers/Microsoft.Authorization/locks/still"+authority, `{"properties":{"level":"ReadOnly"}}`, 201, "")

@@ -173,10 +173,15 @@ func sizeSKU(size Size, region arm.Region) state.Object {
 	sku.Set("family", size.Family)
 	var capabilities []state.Object
 	for _, pair := range [][2]string{
-		{"vCPUs", strconv.Itoa(size.VCPUs)}, {"vCPUsAvailable", strconv.Itoa(size.VCPUs)},
-		{"MemoryGB", strconv.FormatFloat(size.MemoryGB, 'f', -1, 64)}, {"MaxDataDiskCount", strconv.Itoa(size.DataDisksMax)},
-		{"PremiumIO", yesNo(size.Premium)}, {"UltraSSDAvailable", yesNo(size.Ultra && len(region.Zones) > 0)},
-		{"HyperVGenerations", "V1,V2"}, {"CpuArchitectureType", architecture(size)}, {"AcceleratedNetworkingEnabled", yesNo(size.VCPUs > 1)},
+		{"vCPUs", strconv.Itoa(size.VCPUs)},
+		{"vCPUsAvailable", strconv.Itoa(size.VCPUs)},
+		{"MemoryGB", strconv.FormatFloat(size.MemoryGB, 'f', -1, 64)},
+		{"MaxDataDiskCount", strconv.Itoa(size.DataDisksMax)},
+		{"PremiumIO", yesNo(size.Premium)},
+		{"UltraSSDAvailable", yesNo(size.Ultra && len(region.Zones) > 0)},
+		{"HyperVGenerations", "V1,V2"},
+		{"CpuArchitectureType", architecture(size)},
+		{"AcceleratedNetworkingEnabled", yesNo(size.VCPUs > 1)},
 	} {
 		capabilities = append(capabilities, state.Object{"name": pair[0], "value": pair[1]})
 	}

@@ -92,8 +92,10 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
 		return
 	case which != instanceDiscovery && !s.knowsTenant(tenant):
-		s.fail(w, oauthError{http.StatusBadRequest, "invalid_tenant", 90002,
-			fmt.Sprintf("Tenant '%s' not found. Check to make sure you have the correct tenant ID and are signing into the correct cloud.", tenant)})
+		s.fail(w, oauthError{
+			http.StatusBadRequest, "invalid_tenant", 90002,
+			fmt.Sprintf("Tenant '%s' not found. Check to make sure you have the correct tenant ID and are signing into the correct cloud.", tenant),
+		})
 		return
 	}
 	switch which {
@@ -105,6 +107,7 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
 		s.serveInstance(w)
 	case keySet:
 		s.serveKeys(w)
+	case unknownEndpoint: // refused above
 	}
 }
 
@@ -179,8 +182,10 @@ func (s *Service) serveToken(w http.ResponseWriter, r *http.Request, which endpo
 func (s *Service) grant(r *http.Request, which endpoint) (Application, string, error) {
 	form := r.PostForm
 	if grantType := form.Get("grant_type"); grantType != "client_credentials" {
-		return Application{}, "", oauthError{http.StatusBadRequest, "unsupported_grant_type", 70003,
-			fmt.Sprintf("The app requested an unsupported grant type '%s'.", grantType)}
+		return Application{}, "", oauthError{
+			http.StatusBadRequest, "unsupported_grant_type", 70003,
+			fmt.Sprintf("The app requested an unsupported grant type '%s'.", grantType),
+		}
 	}
 	application, err := s.authenticate(r, form)
 	if err != nil {
@@ -191,8 +196,10 @@ func (s *Service) grant(r *http.Request, which endpoint) (Application, string, e
 		return Application{}, "", err
 	}
 	if !s.knowsAudience(audience) {
-		return Application{}, "", oauthError{http.StatusBadRequest, "invalid_resource", 500011,
-			fmt.Sprintf("The resource principal named %s was not found in the tenant named %s.", audience, s.config.Tenant)}
+		return Application{}, "", oauthError{
+			http.StatusBadRequest, "invalid_resource", 500011,
+			fmt.Sprintf("The resource principal named %s was not found in the tenant named %s.", audience, s.config.Tenant),
+		}
 	}
 	return application, audience, nil
 }
@@ -201,13 +208,15 @@ func requestedAudience(form url.Values, which endpoint) (string, error) {
 	if resource := form.Get("resource"); resource != "" && which == tokenV1 {
 		return resource, nil
 	}
-	for _, scope := range strings.Fields(form.Get("scope")) {
+	for scope := range strings.FieldsSeq(form.Get("scope")) {
 		if audience, isDefault := strings.CutSuffix(scope, "/.default"); isDefault {
 			return audience, nil
 		}
 		if scope != "openid" && scope != "profile" && scope != "offline_access" {
-			return "", oauthError{http.StatusBadRequest, "invalid_scope", 1002012,
-				fmt.Sprintf("The provided value for scope %s is not valid. Client credential flows must have a scope value with /.default suffixed to the resource identifier.", scope)}
+			return "", oauthError{
+				http.StatusBadRequest, "invalid_scope", 1002012,
+				fmt.Sprintf("The provided value for scope %s is not valid. Client credential flows must have a scope value with /.default suffixed to the resource identifier.", scope),
+			}
 		}
 	}
 	name := "scope"
@@ -234,16 +243,22 @@ func (s *Service) authenticate(r *http.Request, form url.Values) (Application, e
 	case clientID == "":
 		return Application{}, oauthError{http.StatusBadRequest, "invalid_request", 900144, "The request body must contain the following parameter: 'client_id'."}
 	case !known:
-		return Application{}, oauthError{http.StatusBadRequest, "unauthorized_client", 700016,
-			fmt.Sprintf("Application with identifier '%s' was not found in the directory '%s'.", clientID, s.config.Tenant)}
+		return Application{}, oauthError{
+			http.StatusBadRequest, "unauthorized_client", 700016,
+			fmt.Sprintf("Application with identifier '%s' was not found in the directory '%s'.", clientID, s.config.Tenant),
+		}
 	case assertion != "":
 		return application, s.checkAssertion(application, form.Get("client_assertion_type"), assertion)
 	case secret == "":
-		return Application{}, oauthError{http.StatusUnauthorized, "invalid_client", 7000218,
-			"The request body must contain the following parameter: 'client_assertion' or 'client_secret'."}
+		return Application{}, oauthError{
+			http.StatusUnauthorized, "invalid_client", 7000218,
+			"The request body must contain the following parameter: 'client_assertion' or 'client_secret'.",
+		}
 	case application.Secret == "" || !equalSecret(secret, application.Secret):
-		return Application{}, oauthError{http.StatusUnauthorized, "invalid_client", 7000215,
-			fmt.Sprintf("Invalid client secret provided. Ensure the secret being sent in the request is the client secret value, not the client secret ID, for a secret added to app '%s'.", application.ClientID)}
+		return Application{}, oauthError{
+			http.StatusUnauthorized, "invalid_client", 7000215,
+			fmt.Sprintf("Invalid client secret provided. Ensure the secret being sent in the request is the client secret value, not the client secret ID, for a secret added to app '%s'.", application.ClientID),
+		}
 	}
 	return application, nil
 }

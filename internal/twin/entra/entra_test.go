@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -266,9 +267,7 @@ func TestTokenEndpoint_RefusesIncompleteRequests(t *testing.T) {
 		{"client_assertion", "x.y.z", 400, 50027},
 	} {
 		form := url.Values{}
-		for name, values := range good {
-			form[name] = values
-		}
+		maps.Copy(form, good)
 		form.Set(c.field, c.value)
 		status, body := f.post(t, "/"+tenant+"/oauth2/v2.0/token", form)
 		if status != c.status || body["error_codes"].([]any)[0] != c.code {

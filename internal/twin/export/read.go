@@ -3,6 +3,7 @@ package export
 import (
 	"crypto/md5" //nolint:gosec // the protocol's choice; nothing is protected by it
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -107,7 +108,7 @@ const sendBytes = 512 << 10
 func (s *Service) readAt(b abcd, p []byte, off int64) error {
 	if off < b.volume.Size {
 		n := min(int64(len(p)), b.volume.Size-off)
-		if _, err := s.config.Volumes.ReadAt(b.grant.Volume, p[:n], off); err != nil && err != io.EOF {
+		if _, err := s.config.Volumes.ReadAt(b.grant.Volume, p[:n], off); err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
 		p, off = p[n:], off+n

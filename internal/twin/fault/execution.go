@@ -31,6 +31,7 @@ func (x execution) run(w http.ResponseWriter, r *http.Request) {
 	case Revoke, StaleList, FailOperation:
 		x.next.ServeHTTP(w, r.WithContext(With(r.Context(), x.decision)))
 		return
+	case Throttle, Error, Cut, Slow, Lost:
 	}
 	if x.engine.clock.Sleep(r.Context(), x.decision.Delay) != nil {
 		abort() // the client has gone

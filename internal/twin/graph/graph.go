@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -149,9 +150,7 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
 		if !errors.As(err, &refusal) {
 			refusal = &Error{Status: http.StatusInternalServerError, Code: "InternalServerError", Message: err.Error()}
 		}
-		for name, values := range refusal.Header {
-			w.Header()[name] = values
-		}
+		maps.Copy(w.Header(), refusal.Header)
 		inner := map[string]any{"code": refusal.Code, "message": refusal.Message}
 		if len(refusal.Details) > 0 {
 			inner["details"] = refusal.Details
@@ -228,8 +227,10 @@ func checkRequest(r *http.Request) error {
 	}
 	day := strings.TrimSuffix(strings.ToLower(version), "-preview")
 	if _, err := time.Parse(time.DateOnly, day); err != nil || version < oldestVersion || day > newestVersion {
-		return &Error{Status: http.StatusBadRequest, Code: "InvalidApiVersionParameter",
-			Message: fmt.Sprintf("The api-version '%s' is invalid. The supported versions are '2024-04-01,2022-10-01,2021-03-01,2019-04-01,2018-09-01-preview'.", version)}
+		return &Error{
+			Status: http.StatusBadRequest, Code: "InvalidApiVersionParameter",
+			Message: fmt.Sprintf("The api-version '%s' is invalid. The supported versions are '2024-04-01,2022-10-01,2021-03-01,2019-04-01,2018-09-01-preview'.", version),
+		}
 	}
 	return nil
 }
@@ -252,8 +253,10 @@ func (s *Service) admit(header http.Header, principal string) error {
 	if len(recent) >= quota {
 		s.recent[principal] = recent
 		header.Set("x-ms-user-quota-remaining", "0")
-		return &Error{Status: http.StatusTooManyRequests, Code: "RateLimiting", Message: "Please provide below info when asking for support: the quota of queries is used up.",
-			Header: http.Header{"Retry-After": {strconv.Itoa(seconds)}}}
+		return &Error{
+			Status: http.StatusTooManyRequests, Code: "RateLimiting", Message: "Please provide below info when asking for support: the quota of queries is used up.",
+			Header: http.Header{"Retry-After": {strconv.Itoa(seconds)}},
+		}
 	}
 	s.recent[principal] = append(recent, now)
 	header.Set("x-ms-user-quota-remaining", strconv.Itoa(quota-len(recent)-1))
@@ -292,8 +295,10 @@ func readRequest(r *http.Request) (*request, error) {
 
 // refused makes the service's answer to a query that cannot be carried out.
 func refused(err error) error {
-	refusal := &Error{Status: http.StatusBadRequest, Code: "BadRequest", Message: "The query cannot be carried out: " + err.Error(),
-		Details: []map[string]any{{"code": "InvalidQuery", "message": "Query is invalid. Please refer to the documentation for the Azure Resource Graph service and fix the error before retrying."}}}
+	refusal := &Error{
+		Status: http.StatusBadRequest, Code: "BadRequest", Message: "The query cannot be carried out: " + err.Error(),
+		Details: []map[string]any{{"code": "InvalidQuery", "message": "Query is invalid. Please refer to the documentation for the Azure Resource Graph service and fix the error before retrying."}},
+	}
 	var syntax *SyntaxError
 	if errors.As(err, &syntax) {
 		refusal.Details = append(refusal.Details, map[string]any{

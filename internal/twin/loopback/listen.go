@@ -29,11 +29,11 @@ func Listen(field, address string) (net.Listener, error) {
 	if ip == nil || (!ip.Equal(net.IPv4(127, 0, 0, 1)) && !ip.Equal(net.IPv6loopback)) {
 		return nil, invalid("the address %s is not loopback", address)
 	}
-	if number, err := strconv.ParseUint(port, 10, 16); err != nil {
+	number, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
 		return nil, invalid("%q is no port", port)
-	} else {
-		port = strconv.FormatUint(number, 10)
 	}
+	port = strconv.FormatUint(number, 10)
 	listener, err := net.Listen("tcp", net.JoinHostPort(host, port))
 	if err != nil {
 		return nil, holdfast.Wrap(holdfast.KindConflict, err, "the address %s cannot be used", address).WithField(field).

@@ -8,7 +8,7 @@ import (
 )
 
 // scatter writes n single sectors all over the volume.
-func scatter(b *testing.B, store *vdisk.Store, id vdisk.ID, size int64, n int64) {
+func scatter(b *testing.B, store *vdisk.Store, id vdisk.ID, size, n int64) {
 	b.Helper()
 	step := size / n / vdisk.SectorBytes * vdisk.SectorBytes
 	sector := make([]byte, vdisk.SectorBytes)

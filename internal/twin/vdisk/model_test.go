@@ -3,7 +3,9 @@ package vdisk_test
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"os"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -237,7 +239,7 @@ func (m *model) snapshot(t *rapid.T) {
 	}
 	m.add(&modelVolume{
 		info: info, content: bytes.Clone(v.content), allocated: append([]bool(nil), v.allocated...),
-		epochs: v.epochs[:len(v.epochs):len(v.epochs)],
+		epochs: slices.Clip(v.epochs),
 	})
 	v.epochs = append(v.epochs, map[int64]bool{})
 }
@@ -323,9 +325,7 @@ func (m *model) diff(t *rapid.T) {
 	must(t, err)
 	changed := map[int64]bool{}
 	for _, epoch := range newer.epochs[len(older.epochs):] {
-		for sector, cleared := range epoch {
-			changed[sector] = cleared
-		}
+		maps.Copy(changed, epoch)
 	}
 	wantExtents(t, got, extentsOf(newer.info.Size, window, func(sector int64) (listed, cleared bool) {
 		cleared, listed = changed[sector]

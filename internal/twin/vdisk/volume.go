@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/holdfast-backup/holdfast"
@@ -364,8 +365,8 @@ func (s *Store) flatten(top *layer) (*extentMap, error) {
 		chain = append(chain, l)
 	}
 	flat := newExtentMap()
-	for i := len(chain) - 1; i >= 0; i-- {
-		changes, err := s.frozenChanges(chain[i])
+	for _, l := range slices.Backward(chain) {
+		changes, err := s.frozenChanges(l)
 		if err != nil {
 			return nil, err
 		}

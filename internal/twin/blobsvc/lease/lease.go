@@ -44,6 +44,7 @@ func (l Lease) State(now time.Time) string {
 	return "expired"
 }
 
+// Active reports whether the lease protects what it is on.
 func (l Lease) Active(now time.Time) bool {
 	state := l.State(now)
 	return state == "leased" || state == "breaking"
