@@ -120,6 +120,9 @@ func window(t *rapid.T, d *repotest.Disk) (offset, length int) {
 	unit := rapid.SampledFrom([]int{512, chunkSize}).Draw(t, "unit")
 	offset = min(unit*rapid.IntRange(0, len(d.Data)/unit).Draw(t, "offset"), len(d.Data)-512)
 	length = min(unit*rapid.IntRange(1, 3*chunkSize/unit).Draw(t, "length"), len(d.Data)-offset)
+	if rapid.IntRange(0, 3).Draw(t, "at the end") == 0 {
+		offset = len(d.Data) - length
+	}
 	return offset, length
 }
 
@@ -352,11 +355,11 @@ func (m *model) strip(t *rapid.T, p modelPoint) {
 	for _, name := range m.store.Adversary().Names() {
 		content := m.text(t, name)
 		if strings.HasPrefix(name, "lists/") && strings.Contains(content, "\npoint "+string(p.id)+"\n") {
-			for _, line := range strings.Split(content, "\n") {
+			for line := range strings.SplitSeq(content, "\n") {
 				word, rest, _ := strings.Cut(line, " ")
 				if included, _, _ := strings.Cut(rest, " "); word == "include" {
 					kept[included] = true
-					for _, nested := range strings.Split(m.text(t, included), "\n") {
+					for nested := range strings.SplitSeq(m.text(t, included), "\n") {
 						kept[strings.TrimPrefix(nested, "pack ")] = true
 					}
 				}

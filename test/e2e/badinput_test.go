@@ -345,7 +345,7 @@ func TestBadInput_Files(t *testing.T) {
 	lines := strings.Split(strings.TrimPrefix(killEstate, "\n"), "\n")
 	place := func(word string) string { // line and column of a word in the estate
 		for i, line := range lines {
-			if at := strings.Index(line, word); at >= 0 {
+			if strings.Contains(line, word) {
 				return fmt.Sprintf("estate.yaml:%d:", i+1)
 			}
 		}
