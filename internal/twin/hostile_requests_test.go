@@ -20,6 +20,7 @@ import (
 
 // TestHostile_ARMRequests: what is wrong with a request beside its JSON is refused with the platform's status.
 func TestHostile_ARMRequests(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	startWatched(t, twin.Config{Dir: dir, EstateFile: writeEstate(t, estateText)})
 	s := newCustomer(t, dir).stranger(t)
@@ -98,6 +99,7 @@ func TestHostile_ARMRequests(t *testing.T) {
 
 // TestHostile_TokensOfAnotherAudience: a token opens what it was made for and nothing else.
 func TestHostile_TokensOfAnotherAudience(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	startWatched(t, twin.Config{Dir: dir, EstateFile: writeEstate(t, estateText)})
 	s := newCustomer(t, dir).stranger(t)
@@ -129,6 +131,7 @@ func TestHostile_TokensOfAnotherAudience(t *testing.T) {
 
 // TestHostile_Connections: neither half a request nor too large a header keeps the twin from serving others or from ending.
 func TestHostile_Connections(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	running := startWatched(t, twin.Config{Dir: dir, EstateFile: writeEstate(t, estateText)})
 	s := newCustomer(t, dir).stranger(t)

@@ -184,6 +184,7 @@ func mutations(value any, use func(any)) {
 // TestHostile_EveryPartOfEveryBody: whatever stands in a request, it is answered by success or by ARM's error body, and the
 // state that it leaves can be listed, read by Microsoft's models and opened again.
 func TestHostile_EveryPartOfEveryBody(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	quick := twin.Options{OperationTime: time.Millisecond, PollAfter: time.Millisecond, SnapshotRateOff: true}
 	running := startWatched(t, twin.Config{Dir: dir, EstateFile: writeEstate(t, estateText), Options: quick})
