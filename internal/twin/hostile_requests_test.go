@@ -15,6 +15,7 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 
+	"github.com/holdfast-backup/holdfast/internal/clock"
 	"github.com/holdfast-backup/holdfast/internal/twin"
 )
 
@@ -161,7 +162,7 @@ func TestHostile_Connections(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		if err := conn.SetDeadline(clock.System{}.Now().Add(20 * time.Second)); err != nil {
 			t.Fatal(err)
 		}
 		_, _ = conn.Write([]byte(c.sent)) // the server may end the connection before it has all of it
