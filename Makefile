@@ -59,6 +59,10 @@ fuzz: ## fuzz every parser of foreign bytes for FUZZTIME each
 		done; \
 	done
 
+.PHONY: golden
+golden: ## make the golden repositories anew: only before a format is released, never after
+	$(GO) test -count=1 -run Golden ./internal/repo -update
+
 .PHONY: bench
 bench: ## run the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./internal/...
