@@ -534,3 +534,49 @@ func TestOpen_LostEntries(t *testing.T) {
 		}
 	}
 }
+
+// Level 2 walks every point down to its chunks: what is lost without any list or hash telling is found, and named by the
+// manifest, the point and the VM. (Only a defect of a writer makes such a repository.)
+func TestVerify_Level2FindsWhatNoListNames(t *testing.T) {
+	for _, folder := range []string{"data/", "tree/"} {
+		store := newStore()
+		r, err := repo.Init(t.Context(), store, repo.InitOptions{Password: repotest.Password, KDF: repotest.FastKDF(), Clock: openOptions().Clock})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := repotest.NewDisk(3 * chunkSize)
+		d.Write(0, []byte("content"))
+		first := mustBackup(t, r, "first", d, nil)
+		s, err := r.Begin(t.Context(), repo.BeginOptions{VM: "second"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := s.WriteDisk(t.Context(), repo.DiskInput{LUN: "os", SizeBytes: int64(len(d.Data)), Extents: repotest.Seq(d.Allocated()), Source: d})
+		if err != nil {
+			t.Fatal(err)
+		}
+		repo.ForgetReused(s, folder)
+		second, err := s.Publish(t.Context(), holdfast.Point{VM: "second", Time: repotest.Start(), Disks: []holdfast.PointDisk{{LUN: "os", SizeBytes: int64(len(d.Data)), Root: out.Root}}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := repo.RemovePoint(t.Context(), r, first.ID); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range store.Adversary().Names() {
+			if strings.HasPrefix(name, folder) {
+				store.Adversary().Erase(name)
+			}
+		}
+		r = repotest.Open(t, store)
+		one, err := repo.Verify(t.Context(), store, repo.VerifyOptions{Level: repo.VerifyStored})
+		if err != nil || !one.OK {
+			t.Fatalf("level 1 sees it: %+v, %v", one, err)
+		}
+		two, err := repo.Verify(t.Context(), store, repo.VerifyOptions{Level: repo.VerifyComplete, Repository: r})
+		if err != nil || two.OK || len(two.Objects) != 1 || !strings.HasPrefix(two.Objects[0].Name, "points/") ||
+			!slices.Equal(two.Points, []holdfast.PointID{second.ID}) || !slices.Equal(two.VMs, []holdfast.ResourceID{"second"}) {
+			t.Errorf("without %s level 2 says %+v, %v", folder, two, err)
+		}
+	}
+}

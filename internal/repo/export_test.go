@@ -2,6 +2,7 @@ package repo
 
 import (
 	"context"
+	"maps"
 	"strings"
 
 	"github.com/holdfast-backup/holdfast"
@@ -84,3 +85,11 @@ func IndexedPacks(ctx context.Context, r *Repository) (map[string]bool, error) {
 
 // WaitingNodesMax is how many nodes wait before a data pack is closed early.
 const WaitingNodesMax = waitingNodesMax
+
+// ForgetReused makes a session publish a pack list without those packs of others in a folder that its point needs: a defect that
+// only level 2 can find.
+func ForgetReused(s *Session, folder string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.reused, func(name string, _ bool) bool { return strings.HasPrefix(name, folder) })
+}

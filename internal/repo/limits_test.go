@@ -277,6 +277,19 @@ func TestSession_ManyWaitingNodes(t *testing.T) {
 	}
 }
 
+// When a disk grows whose last chunk was short and is not touched by any change, that chunk is read again: it is a longer one now.
+func TestSession_GrownShortChunk(t *testing.T) {
+	r := repotest.Init(t, newStore())
+	d := repotest.NewDisk(2*chunkSize + 512)
+	d.Write(2*chunkSize, []byte("at the very end"))
+	p := mustBackup(t, r, "vm", d, nil)
+	for _, size := range []int{2*chunkSize + 1024, 3 * chunkSize, 20*chunkSize + 512, 21 * chunkSize} {
+		d.Grow(size)
+		p = mustBackup(t, r, "vm", d, &p)
+		mustEqual(t, r, p.ID, d.Data)
+	}
+}
+
 // A disk that holds one chunk over and over is stored once and restores.
 func TestDiskReader_SameChunkOverAndOver(t *testing.T) {
 	r := repotest.Init(t, newStore())

@@ -60,6 +60,9 @@ func TestModel(t *testing.T) {
 			"grow":    m.grow,
 			"begin":   m.begin,
 			"publish": m.publish,
+			"backup":  m.backup,
+			"again":   m.backup, // it is what happens most
+			"clone":   m.backupOfClone,
 			"leave":   m.leave,
 			"steal":   m.steal,
 			"rebuild": m.rebuild,
@@ -192,18 +195,48 @@ func (m *model) begin(t *rapid.T) {
 	m.open = append(m.open, o)
 }
 
+// backup is begin and publish in one.
+func (m *model) backup(t *rapid.T) {
+	m.begin(t)
+	m.end(t, len(m.open)-1)
+}
+
+// backupOfClone makes one machine's disks equal to another's first: nothing is new, and the point rests on the other's packs.
+func (m *model) backupOfClone(t *rapid.T) {
+	from, to := m.machines[0], m.machines[1]
+	for lun, d := range to.disks {
+		if len(from.disks[lun].Data) < len(d.Data) {
+			t.Skip("it would shrink")
+		}
+		d.Grow(len(from.disks[lun].Data))
+		d.Write(0, bytes.Clone(from.disks[lun].Data))
+	}
+	m.backup(t)
+}
+
 func (m *model) take(t *rapid.T) *openSession {
 	if len(m.open) == 0 {
 		t.Skip("no open session")
 	}
-	i := rapid.IntRange(0, len(m.open)-1).Draw(t, "session")
+	return m.takeAt(rapid.IntRange(0, len(m.open)-1).Draw(t, "session"))
+}
+
+func (m *model) takeAt(i int) *openSession {
 	o := m.open[i]
 	m.open = append(m.open[:i:i], m.open[i+1:]...)
 	return o
 }
 
 func (m *model) publish(t *rapid.T) {
-	o := m.take(t)
+	if len(m.open) == 0 {
+		t.Skip("no open session")
+	}
+	m.end(t, rapid.IntRange(0, len(m.open)-1).Draw(t, "session"))
+}
+
+// end publishes an open session, or sees that it cannot.
+func (m *model) end(t *rapid.T, i int) {
+	o := m.takeAt(i)
 	published, err := o.s.Publish(context.Background(), o.point, nil)
 	if o.gone {
 		if !holdfast.IsKind(err, holdfast.KindConflict) {
