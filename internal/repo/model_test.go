@@ -388,6 +388,7 @@ func (m *model) strip(t *rapid.T, p modelPoint) {
 	for _, name := range m.store.Adversary().Names() {
 		content := m.text(t, name)
 		if strings.HasPrefix(name, "lists/") && strings.Contains(content, "\npoint "+string(p.id)+"\n") {
+			kept[name] = true // from it the index is rebuilt
 			for line := range strings.SplitSeq(content, "\n") {
 				word, rest, _ := strings.Cut(line, " ")
 				if included, _, _ := strings.Cut(rest, " "); word == "include" {
