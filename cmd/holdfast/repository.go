@@ -265,7 +265,7 @@ func (a *app) openForVerify(ctx context.Context, store openStore, level repo.Ver
 	case level != repo.VerifyComplete && holdfast.IsKind(err, holdfast.KindWrongKey) && password == "":
 		return nil, nil
 	}
-	return nil, withKeyHint(err)
+	return nil, withOpenHint(err, store.URL())
 }
 
 func tellReport(w io.Writer, report repo.Report) error {
@@ -296,11 +296,25 @@ func tellReport(w io.Writer, report repo.Report) error {
 			return err
 		}
 	}
-	if report.OK || len(report.Points) == 0 {
+	if report.OK {
 		return nil
 	}
-	_, err := fmt.Fprintln(w, "Other restore points are unhurt. The next backup writes lost parts again where the source still has them.")
-	return err
+	return tellLines(w, whatToDo(report))
+}
+
+// whatToDo says what a person can do about damage.
+func whatToDo(report repo.Report) []string {
+	var lines []string
+	if len(report.Points) > 0 {
+		lines = append(lines, "Restore points that are not named are unhurt.")
+	}
+	for _, o := range report.Objects {
+		if strings.HasPrefix(o.Name, "data/") || strings.HasPrefix(o.Name, "tree/") || strings.HasPrefix(o.Name, "index/") {
+			return append(lines, "Bring the damaged objects back from a copy of the storage if there is one. Else move those in data and tree out of the repository",
+				"and run: holdfast repo rebuild-index. The next full backup (--full) then writes lost parts again where the source still has them.")
+		}
+	}
+	return append(lines, "Bring the damaged objects back from a copy of the storage if there is one.")
 }
 
 func (a *app) repoRebuildIndex() *cobra.Command {

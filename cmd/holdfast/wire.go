@@ -218,7 +218,7 @@ func (a *app) openRepository(ctx context.Context) (*repo.Repository, error) {
 	}
 	r, err := repo.Open(ctx, wrap.Count(store, &a.added), repo.OpenOptions{Password: password, Clock: a.clock, Tool: tool(), Log: a.log()})
 	if err != nil {
-		return nil, withKeyHint(err)
+		return nil, withOpenHint(err, store.URL())
 	}
 	for _, p := range r.Damage() {
 		a.console.Note("Warning: %s is damaged (%s); restoring works, writing does not", p.Object, p.Text)
@@ -226,13 +226,20 @@ func (a *app) openRepository(ctx context.Context) (*repo.Repository, error) {
 	return r, nil
 }
 
-// withKeyHint says what to do about a password that does not fit.
-func withKeyHint(err error) error {
+// withOpenHint says what to do when a repository does not open, where the error does not say so itself.
+func withOpenHint(err error, url string) error {
 	var e *holdfast.Error
-	if errors.As(err, &e) && e.Kind == holdfast.KindWrongKey && e.Hint == "" {
-		return e.WithField("password-file").WithHint("give the password that the repository was made with, by --password-file FILE or HOLDFAST_REPO_PASSWORD; without it nobody can read the repository")
+	if !errors.As(err, &e) || e.Hint != "" {
+		return err
 	}
-	return err
+	switch e.Kind {
+	case holdfast.KindWrongKey:
+		return e.WithField("password-file").WithHint("give the password that the repository was made with, by --password-file FILE or HOLDFAST_REPO_PASSWORD; without it nobody can read the repository")
+	case holdfast.KindCorrupt:
+		return e.WithHint("bring the damaged object back from a copy of the storage; see what is hit with: holdfast repo verify --repo %s", url)
+	default:
+		return err
+	}
 }
 
 // tool names the writer in manifests.
