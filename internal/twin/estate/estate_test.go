@@ -174,6 +174,19 @@ func TestRead_RefusesSubnetOfAnotherLocation(t *testing.T) {
 	}
 }
 
+// What the pages tell people to start the twin with can be read.
+func TestRead_Examples(t *testing.T) {
+	files, err := filepath.Glob("../../../examples/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no examples: %v", err)
+	}
+	for _, file := range files {
+		if e, err := estate.Read(file); err != nil || len(e.VirtualMachines) == 0 {
+			t.Errorf("%s: %v, %d virtual machines", file, err, len(e.VirtualMachines))
+		}
+	}
+}
+
 func TestRead_MissingFileIsNotFound(t *testing.T) {
 	if _, err := estate.Read(filepath.Join(t.TempDir(), "none.yaml")); !holdfast.IsKind(err, holdfast.KindNotFound) {
 		t.Fatalf("got %v", err)
