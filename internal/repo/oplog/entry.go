@@ -69,6 +69,7 @@ type Entry struct {
 	List     string              `json:"list,omitempty"`
 	Added    []string            `json:"added,omitempty"`
 	Dropped  []string            `json:"dropped,omitempty"`
+	About    []RunAbout          `json:"about,omitempty"` // of the runs in Added, in that order
 	State    string              `json:"state,omitempty"`
 	Sealed   []byte              `json:"sealed,omitempty"`
 }

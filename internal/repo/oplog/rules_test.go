@@ -75,6 +75,8 @@ func TestAllowed(t *testing.T) {
 		{"an index", nil, index(nil), ""},
 		{"an index of a session", []oplog.Entry{begin(1)}, index(session(1)), ""},
 		{"an index of an abandoned session", []oplog.Entry{begin(1), abandon(1)}, index(session(1)), holdfast.KindConflict},
+		{"an index that tells about its runs", nil, oplog.Entry{Kind: oplog.Index, Added: []string{"index/a"}, About: []oplog.RunAbout{{Entries: 1}}}, ""},
+		{"an index that tells about other runs", nil, oplog.Entry{Kind: oplog.Index, Added: []string{"index/a"}, About: make([]oplog.RunAbout, 2)}, holdfast.KindConflict},
 		{"a condemnation", nil, condemn, ""},
 		{"a condemnation of nothing", nil, oplog.Entry{Kind: oplog.Condemn}, holdfast.KindConflict},
 		{"a sweep", []oplog.Entry{condemn}, swept, ""},
@@ -132,10 +134,13 @@ func TestState_Fold(t *testing.T) {
 	}
 }
 
-// A swept condemnation is known as long as a session is open that began before it, and to nobody's harm no longer: that
-// session is the only one that can still build on what is gone.
+// A swept condemnation is known as long as a session is open that began before it, or a live index run may name what it condemns,
+// and to nobody's harm no longer: only they can still lead to what is gone.
 func TestState_SweptCondemnations(t *testing.T) {
 	condemn, swept := oplog.Entry{Kind: oplog.Condemn, List: "lists/c"}, oplog.Entry{Kind: oplog.Swept, List: "lists/c"}
+	run := func(clean uint64) oplog.Entry { // the genesis entry is 0, so the first entry of each row is 1
+		return oplog.Entry{Kind: oplog.Index, Added: []string{"index/a"}, About: []oplog.RunAbout{{Clean: clean}}}
+	}
 	for _, row := range []struct {
 		name    string
 		entries []oplog.Entry
@@ -150,6 +155,13 @@ func TestState_SweptCondemnations(t *testing.T) {
 		{"one of two older sessions ended", []oplog.Entry{begin(1), begin(2), condemn, swept, abandon(1)}, true},
 		{"older session ended by an index", []oplog.Entry{begin(1), condemn, swept, {Kind: oplog.Index, Session: session(1)}}, false},
 		{"published session not settled", []oplog.Entry{begin(1), publish(1), condemn, swept}, false},
+		{"a run of which nothing is known", []oplog.Entry{run(0), condemn, swept}, true},
+		{"a run written without it", []oplog.Entry{condemn, run(2), swept}, false},
+		{"a run written before it", []oplog.Entry{run(1), condemn, swept}, true},
+		{"a run that may be written before it", []oplog.Entry{condemn, run(1), swept}, true},
+		{"one run of two stated to be clean", []oplog.Entry{condemn, run(1), swept, {Kind: oplog.Index, Added: []string{"index/b"}, About: []oplog.RunAbout{{Clean: 2}}}}, true},
+		{"a run stated to be clean later", []oplog.Entry{condemn, run(1), swept, run(2)}, false},
+		{"a run dropped", []oplog.Entry{condemn, run(1), swept, {Kind: oplog.Index, Dropped: []string{"index/a"}}}, false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			f := newFixture(t)

@@ -24,10 +24,11 @@ type State struct {
 	KeyRing    string            `json:"keyRing"`
 	Owner      string            `json:"owner,omitempty"`
 	Epoch      uint64            `json:"epoch,omitempty"`
-	Sessions   []SessionState    `json:"sessions"`  // not settled, in order of their begin entries
-	Points     []PointState      `json:"points"`    // visible, in order of publication
-	Runs       []string          `json:"runs"`      // live index runs
-	Condemned  []Condemnation    `json:"condemned"` // in order of their entries, until swept and forgotten
+	Sessions   []SessionState    `json:"sessions"`        // not settled, in order of their begin entries
+	Points     []PointState      `json:"points"`          // visible, in order of publication
+	Runs       []string          `json:"runs"`            // live index runs
+	About      []RunAbout        `json:"about,omitempty"` // of the Runs, in their order; nil when nothing is known of any of them
+	Condemned  []Condemnation    `json:"condemned"`       // in order of their entries, until swept and forgotten
 
 	// incomplete says that an entry before Next could not be read, so that what later entries rest on may be unknown here.
 	incomplete bool
@@ -39,6 +40,15 @@ type Condemnation struct {
 	List   string `json:"list"`
 	Number uint64 `json:"number"` // of the condemn entry
 	Swept  bool   `json:"swept,omitempty"`
+}
+
+// RunAbout says of an index run what spares opening it. The zero RunAbout says that nothing is known: such a run may hold any id
+// and name any pack.
+type RunAbout struct {
+	Prefix  string `json:"prefix,omitempty"` // binary digits with which all its ids begin
+	Entries int    `json:"entries,omitempty"`
+	Bytes   int64  `json:"bytes,omitempty"` // of the object
+	Clean   uint64 `json:"clean,omitempty"` // it names no pack that was condemned by an entry before that one
 }
 
 const stateLabel = "log state"
@@ -123,7 +133,8 @@ func (s *State) Encode() ([]byte, error) {
 // DecodeState reads a checkpoint object. Anything else is KindCorrupt.
 func DecodeState(data []byte) (State, error) {
 	var s State
-	if err := json.Unmarshal(data, &s); err != nil || s.Holdfast != stateLabel || s.Format != layout.FormatVersion {
+	if err := json.Unmarshal(data, &s); err != nil || s.Holdfast != stateLabel || s.Format != layout.FormatVersion ||
+		s.About != nil && len(s.About) != len(s.Runs) {
 		return State{}, holdfast.Errorf(holdfast.KindCorrupt, "a checkpoint is not readable")
 	}
 	return s, nil
@@ -136,6 +147,7 @@ func (s *State) clone() State {
 	c.Sessions = slices.Clone(s.Sessions)
 	c.Points = slices.Clone(s.Points)
 	c.Runs = slices.Clone(s.Runs)
+	c.About = slices.Clone(s.About)
 	c.Condemned = slices.Clone(s.Condemned)
 	return c
 }
@@ -173,10 +185,7 @@ func (s *State) Allowed(e Entry) error {
 	case Checkpoint:
 		return refuse(e.State != "", "a checkpoint names its state")
 	case Index:
-		if e.Session == nil {
-			return nil
-		}
-		return s.sessionIs(e, SessionOpen)
+		return s.indexAllowed(e)
 	}
 	return newer(e.N, e.Kind)
 }
@@ -220,7 +229,21 @@ func (s *State) publishAllowed(e Entry) error {
 		return holdfast.Errorf(holdfast.KindRefused, "installation %s has taken the repository over since this run began", s.Owner).
 			WithHint("back up through that installation, or take the repository over")
 	}
+	if err := aboutAdded(e); err != nil {
+		return err
+	}
 	return refuse(s.Point(e.Point) == nil && e.Manifest != "" && e.List != "", "the restore point %s cannot be published twice", e.Point)
+}
+
+func (s *State) indexAllowed(e Entry) error {
+	if err := aboutAdded(e); err != nil || e.Session == nil {
+		return err
+	}
+	return s.sessionIs(e, SessionOpen)
+}
+
+func aboutAdded(e Entry) error {
+	return refuse(len(e.About) == 0 || len(e.About) == len(e.Added), "the entry tells about %d of %d index runs", len(e.About), len(e.Added))
 }
 
 func (s *State) removeAllowed(e Entry) error {
@@ -333,20 +356,70 @@ func (s *State) publish(e Entry) {
 	s.changeRuns(e)
 }
 
+// changeRuns drops and adds index runs. A run that is live already and is added again takes what the entry says about it.
 func (s *State) changeRuns(e Entry) {
-	s.Runs = slices.DeleteFunc(s.Runs, func(run string) bool { return slices.Contains(e.Dropped, run) })
-	for _, run := range e.Added {
-		if !slices.Contains(s.Runs, run) {
+	if s.About == nil && len(e.About) > 0 {
+		s.About = make([]RunAbout, len(s.Runs))
+	}
+	at := make(map[string]int, len(s.Runs))
+	s.keepRuns(e.Dropped)
+	for i, run := range s.Runs {
+		at[run] = i
+	}
+	for i, run := range e.Added {
+		place, live := at[run]
+		if !live {
+			place, at[run] = len(s.Runs), len(s.Runs)
 			s.Runs = append(s.Runs, run)
+			if s.About != nil {
+				s.About = append(s.About, RunAbout{})
+			}
+		}
+		if i < len(e.About) {
+			s.About[place] = e.About[i]
 		}
 	}
+	if !slices.ContainsFunc(s.About, func(a RunAbout) bool { return a != RunAbout{} }) {
+		s.About = nil
+	}
+}
+
+// keepRuns drops the named runs.
+func (s *State) keepRuns(dropped []string) {
+	gone := make(map[string]bool, len(dropped))
+	for _, run := range dropped {
+		gone[run] = true
+	}
+	kept := 0
+	for i, run := range s.Runs {
+		if gone[run] {
+			continue
+		}
+		s.Runs[kept] = run
+		if s.About != nil {
+			s.About[kept] = s.About[i]
+		}
+		kept++
+	}
+	s.Runs = s.Runs[:kept]
+	if s.About != nil {
+		s.About = s.About[:kept]
+	}
+}
+
+// AboutRun returns what is known of live run i.
+func (s *State) AboutRun(i int) RunAbout {
+	if s.About == nil {
+		return RunAbout{}
+	}
+	return s.About[i]
 }
 
 func (s *State) dropSession(id holdfast.SessionID) {
 	s.Sessions = slices.DeleteFunc(s.Sessions, func(x SessionState) bool { return x.ID == id })
 }
 
-// forgetSwept drops swept condemnations that no open session can have missed.
+// forgetSwept drops swept condemnations that no open session can have missed and that no live index run can lead to.
 func (s *State) forgetSwept() {
 	if len(s.Condemned) == 0 {
 		return
@@ -356,6 +429,9 @@ func (s *State) forgetSwept() {
 		if session.Status == SessionOpen {
 			oldest = min(oldest, session.Begun)
 		}
+	}
+	for i := range s.Runs {
+		oldest = min(oldest, max(s.AboutRun(i).Clean, 1)-1)
 	}
 	s.Condemned = slices.DeleteFunc(s.Condemned, func(c Condemnation) bool { return c.Swept && oldest >= c.Number })
 }
