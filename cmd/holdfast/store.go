@@ -16,12 +16,15 @@ import (
 )
 
 func (a *app) imageCommand() *cobra.Command {
-	var name string
+	config := image.Config{Clock: a.clock}
+	var since string
 	backup := &cobra.Command{
 		Use: "backup FILE", Short: "Back up a raw disk image as a one-disk machine",
-		Long: `Back up a raw disk image, or a block device, as a one-disk machine. A file has no change list: all that is not a hole is read, and what is
-stored already is found by its content.`,
-		Example: `  holdfast image backup --repo /backups --password-file secret --name router router.img`,
+		Long: `Back up a raw disk image, or a block device, as a one-disk machine. A file has no change list of its own: all that is not a hole is read, and
+what is stored already is found by its content. Who knows what changed since a restore point (from a hypervisor's dirty bitmap, say) gives it
+with --changes: lines of offset and length in bytes. Then only that is read, and the rest is taken from the point, unseen.`,
+		Example: `  holdfast image backup --repo /backups --password-file secret --name router router.img
+  holdfast image backup --repo /backups --password-file secret --name router --since 20261122-211606 --changes ranges.txt router.img`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return holdfast.Errorf(holdfast.KindInvalid, "one image is backed up at a time, %d were named", len(args)).WithField("file").
@@ -29,16 +32,20 @@ stored already is found by its content.`,
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, args []string) error { return a.backupImage(cmd.Context(), name, args[0]) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			config.File, config.Since = args[0], holdfast.PointID(since)
+			return a.backupImage(cmd.Context(), config)
+		},
 	}
 	a.repoFlags(backup)
-	backup.Flags().StringVar(&name, "name", "", "name under which the repository knows the machine")
+	backup.Flags().StringVar(&config.Name, "name", "", "name under which the repository knows the machine")
+	backup.Flags().StringVar(&config.Changes, "changes", "", "file with the ranges that changed: lines of offset and length in bytes")
+	backup.Flags().StringVar(&since, "since", "", "restore point that --changes counts from")
 	required(backup, "repo", "name")
 	return a.group("image", "Back up disk images", "", backup)
 }
 
-func (a *app) backupImage(ctx context.Context, name, file string) error {
-	config := image.Config{Clock: a.clock, Name: name, File: file}
+func (a *app) backupImage(ctx context.Context, config image.Config) error {
 	if err := config.Check(); err != nil {
 		return err
 	}
@@ -49,7 +56,7 @@ func (a *app) backupImage(ctx context.Context, name, file string) error {
 	began := a.clock.Now()
 	progress := a.console.NewProgress(a.clock)
 	config.Repository = r
-	config.Progress = func(position, size int64) { progress.Bar(name, size).At(position) }
+	config.Progress = func(position, size int64) { progress.Bar(config.Name, size).At(position) }
 	result, err := image.Backup(ctx, config)
 	progress.Wait(err)
 	if err != nil {

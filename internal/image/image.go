@@ -1,7 +1,8 @@
 // Package image backs up a raw disk image as a one-disk machine.
 //
-// A file has no change list, so every run reads all that is not a hole; what is stored already is found by its content.
-// The repository knows such a machine as image:NAME.
+// A file has no change list of its own, so a run reads all that is not a hole, and what is stored already is found by its
+// content. Who knows what changed (a hypervisor's dirty bitmap, a storage array's diff) says so, and only that is read. The
+// repository knows such a machine as image:NAME.
 package image
 
 import (
@@ -26,7 +27,11 @@ type Config struct {
 	Clock      clock.Clock
 	Name       string // of the machine
 	File       string
-	Progress   func(position, size int64) // optional; called from several goroutines
+	// Changes names a file with the ranges that may differ from the restore point Since; "" for none. Everything else is
+	// taken from that point unread, so a list that leaves out a change makes a wrong restore point.
+	Changes  string
+	Since    holdfast.PointID           // of this machine; the beginning of its id is enough
+	Progress func(position, size int64) // optional; called from several goroutines
 }
 
 // nameShape is what the repository's listings can show without quoting; nameCharsMax is that of Azure's machines.
@@ -39,6 +44,10 @@ func (c Config) Check() error {
 	if len(c.Name) > nameCharsMax || !nameShape.MatchString(c.Name) {
 		return holdfast.Errorf(holdfast.KindInvalid, "%q cannot be the name of a machine", c.Name).WithField("name").
 			WithHint("use up to %d letters, digits, dots, dashes and underscores, beginning with a letter or digit", nameCharsMax)
+	}
+	if (c.Changes == "") != (c.Since == "") {
+		return holdfast.Errorf(holdfast.KindInvalid, "a change list needs the restore point that it counts from, and the other way round").WithField("changes").
+			WithHint("give both --changes FILE and --since POINT, or neither")
 	}
 	info, err := os.Stat(c.File)
 	if err != nil {
@@ -98,26 +107,79 @@ func backup(ctx context.Context, c Config, f *os.File, size int64) (holdfast.Bac
 	if err := settleEarlier(ctx, c.Repository, vm); err != nil {
 		return holdfast.BackupResult{}, err
 	}
-	reason := holdfast.FullFirst
-	points, err := c.Repository.Points()
+	o, err := c.order(ctx, f, size)
 	if err != nil {
 		return holdfast.BackupResult{}, err
 	}
-	for _, p := range points {
-		if p.VM.Equal(vm) {
-			reason = holdfast.FullRequested // a file has no change list
-		}
-	}
-	s, err := c.Repository.Begin(ctx, repo.BeginOptions{VM: vm})
+	s, err := c.Repository.Begin(ctx, repo.BeginOptions{VM: vm, Parents: o.parents})
 	if err != nil {
 		return holdfast.BackupResult{}, err
 	}
-	disk := holdfast.PointDisk{LUN: holdfast.OSDisk, Name: c.Name, SizeBytes: size, Full: true, Reason: reason}
-	result, err := writeAndPublish(ctx, c, s, f, disk, began.UTC())
+	result, err := writeAndPublish(ctx, c, s, o, began.UTC())
 	if err != nil {
 		err = errors.Join(err, s.Close(ctx, "the image could not be backed up"))
 	}
 	return result, errors.Join(err, c.Repository.Settle(context.WithoutCancel(ctx), s.ID()))
+}
+
+// order is what a run is going to read.
+type order struct {
+	in      repo.DiskInput
+	parents []holdfast.PointID  // the point that a change list counts from
+	reason  holdfast.FullReason // why all is read; "" when only changes are
+}
+
+func (c Config) order(ctx context.Context, f *os.File, size int64) (order, error) {
+	o := order{in: repo.DiskInput{LUN: holdfast.OSDisk, SizeBytes: size, Source: sparse.Source{File: f}}}
+	extents := sparse.Extents(f, size)
+	if c.Changes == "" {
+		reason, err := c.fullReason()
+		o.reason, o.in.Extents = reason, watched(extents, size, c.Progress)
+		return o, err
+	}
+	point, err := c.base(ctx, size)
+	if err != nil {
+		return order{}, err
+	}
+	changes, err := readChanges(c.Changes, size)
+	if err != nil {
+		return order{}, err
+	}
+	o.parents, o.in.Base = []holdfast.PointID{point.ID}, &point.Disks[0]
+	o.in.Extents = watched(each(changes), size, c.Progress)
+	return o, nil
+}
+
+// fullReason says why all of the image is read: a file has no change list of its own.
+func (c Config) fullReason() (holdfast.FullReason, error) {
+	points, err := c.Repository.Points()
+	if err != nil {
+		return "", err
+	}
+	for _, p := range points {
+		if p.VM.Equal(VM(c.Name)) {
+			return holdfast.FullRequested, nil
+		}
+	}
+	return holdfast.FullFirst, nil
+}
+
+// base returns the restore point that the change list counts from.
+func (c Config) base(ctx context.Context, size int64) (holdfast.Point, error) {
+	reader, err := c.Repository.OpenPoint(ctx, c.Since)
+	if err != nil {
+		return holdfast.Point{}, err
+	}
+	point := reader.Point()
+	if !point.VM.Equal(VM(c.Name)) {
+		return holdfast.Point{}, holdfast.Errorf(holdfast.KindInvalid, "the restore point %s is of %s, not of the image %s", point.ID, point.Name, c.Name).
+			WithField("since").WithHint("see: holdfast repo points")
+	}
+	if then := point.Disks[0].SizeBytes; then != size {
+		return holdfast.Point{}, holdfast.Errorf(holdfast.KindInvalid, "the image had %d bytes at %s and has %d now", then, point.ID, size).
+			WithField("since").WithHint("back it up without --changes")
+	}
+	return point, nil
 }
 
 // settleEarlier makes sure that runs which died cannot publish any more. They left nothing outside the repository.
@@ -139,16 +201,19 @@ func settleEarlier(ctx context.Context, r *repo.Repository, vm holdfast.Resource
 	return nil
 }
 
-func writeAndPublish(ctx context.Context, c Config, s *repo.Session, f *os.File, disk holdfast.PointDisk, at time.Time) (holdfast.BackupResult, error) {
-	out, err := s.WriteDisk(ctx, repo.DiskInput{
-		LUN: disk.LUN, SizeBytes: disk.SizeBytes, Extents: watched(sparse.Extents(f, disk.SizeBytes), disk.SizeBytes, c.Progress), Source: sparse.Source{File: f},
-	})
+func writeAndPublish(ctx context.Context, c Config, s *repo.Session, o order, at time.Time) (holdfast.BackupResult, error) {
+	out, err := s.WriteDisk(ctx, o.in)
 	if err != nil {
 		return holdfast.BackupResult{}, err
 	}
-	disk.Root, disk.ReadBytes = out.Root, out.ReadBytes
+	disk := holdfast.PointDisk{
+		LUN: o.in.LUN, Name: c.Name, SizeBytes: o.in.SizeBytes, Root: out.Root, ReadBytes: out.ReadBytes, Full: o.reason != "", Reason: o.reason,
+	}
 	point := holdfast.Point{
 		VM: VM(c.Name), Name: c.Name, Time: at, Kind: holdfast.PointBackup, Consistency: holdfast.ConsistencyOneDisk, Disks: []holdfast.PointDisk{disk},
+	}
+	if len(o.parents) > 0 {
+		point.Parent = o.parents[0]
 	}
 	published, err := s.Publish(ctx, point, nil)
 	if err != nil {
@@ -157,7 +222,7 @@ func writeAndPublish(ctx context.Context, c Config, s *repo.Session, f *os.File,
 	return holdfast.BackupResult{
 		Point: published.ID, VM: point.VM, Time: point.Time, Consistency: point.Consistency, ReadBytes: out.ReadBytes, StoredBytes: published.StoredBytes,
 		Disks: []holdfast.BackupDisk{{
-			LUN: disk.LUN, Name: disk.Name, SizeBytes: disk.SizeBytes, Root: disk.Root, ReadBytes: out.ReadBytes, Full: true, Reason: disk.Reason,
+			LUN: disk.LUN, Name: disk.Name, SizeBytes: disk.SizeBytes, Root: disk.Root, ReadBytes: out.ReadBytes, Full: disk.Full, Reason: disk.Reason,
 			NewBytes: out.NewBytes, Duplicate: out.DuplicateBytes,
 		}},
 		Warnings: []string{},
