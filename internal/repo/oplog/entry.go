@@ -18,6 +18,7 @@ import (
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/repo/keys"
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
+	"github.com/holdfast-backup/holdfast/internal/repo/ledger"
 )
 
 // Kind is the kind of an entry.
@@ -38,6 +39,7 @@ const (
 	Condemn    Kind = "condemn"
 	Swept      Kind = "swept"
 	Checkpoint Kind = "checkpoint"
+	Proofs     Kind = "proof"
 )
 
 // Entry is one line of the log. Each kind uses the fields that the format page lists for it.
@@ -72,6 +74,20 @@ type Entry struct {
 	About    []RunAbout          `json:"about,omitempty"` // of the runs in Added, in that order
 	State    string              `json:"state,omitempty"`
 	Sealed   []byte              `json:"sealed,omitempty"`
+
+	Proof *Proof `json:"proof,omitempty"`
+}
+
+// Proof says what was read and found right, and what damage is known from now on (doc/format.md §6.6).
+type Proof struct {
+	Level    int            `json:"level"`
+	Ranges   []ledger.Range `json:"ranges,omitempty"` // none: only what damage is known has changed
+	Seen     uint64         `json:"seen"`             // number of the first entry that was not looked at
+	Began    time.Time      `json:"began"`            // when reading began; for people and plans
+	Objects  int64          `json:"objects"`
+	Bytes    int64          `json:"bytes"`
+	Requests int64          `json:"requests"`         // made to the store
+	Damage   string         `json:"damage,omitempty"` // the damage list in force from this entry on; none when nothing is damaged
 }
 
 // Shape is the parameters' place in the genesis entry.
@@ -189,7 +205,7 @@ func unhex(line []byte, label string) ([]byte, error) {
 
 func known(k Kind) bool {
 	switch k {
-	case Genesis, Keys, Owner, Begin, Publish, Abandon, Settle, Remove, Annotate, Index, Condemn, Swept, Checkpoint:
+	case Genesis, Keys, Owner, Begin, Publish, Abandon, Settle, Remove, Annotate, Index, Condemn, Swept, Checkpoint, Proofs:
 		return true
 	}
 	return false

@@ -6,6 +6,7 @@ import (
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/blob"
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
+	"github.com/holdfast-backup/holdfast/internal/repo/ledger"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
 )
 
@@ -29,6 +30,9 @@ func TestAllowed(t *testing.T) {
 		return oplog.Entry{Kind: oplog.Index, Session: session, Added: []string{"index/a"}}
 	}
 	condemn, swept := oplog.Entry{Kind: oplog.Condemn, List: "lists/c"}, oplog.Entry{Kind: oplog.Swept, List: "lists/c"}
+	proof := func(seen uint64, ranges ...ledger.Range) oplog.Entry {
+		return oplog.Entry{Kind: oplog.Proofs, Proof: &oplog.Proof{Level: 1, Seen: seen, Ranges: ranges}}
+	}
 	for _, row := range []struct {
 		name   string
 		before []oplog.Entry
@@ -72,6 +76,12 @@ func TestAllowed(t *testing.T) {
 		{"a session of the old owner", []oplog.Entry{owner("one", 1), owner("two", 2)}, owned(1, "one", 1), holdfast.KindRefused},
 		{"a publication across a take-over", []oplog.Entry{begin(1), owner("one", 1)}, publish(1), holdfast.KindRefused},
 		{"the abandonment of a session across a take-over", []oplog.Entry{begin(1), owner("one", 1)}, abandon(1), ""},
+		{"a proof", nil, proof(1, ledger.Range{From: 0, To: 7}, ledger.Range{From: 8, To: 9}), ""},
+		{"a proof of nothing but damage", nil, proof(1), ""},
+		{"a proof without one", nil, oplog.Entry{Kind: oplog.Proofs}, holdfast.KindConflict},
+		{"a proof of what is to come", nil, proof(2), holdfast.KindConflict},
+		{"a proof out of order", nil, proof(1, ledger.Range{From: 8, To: 9}, ledger.Range{From: 0, To: 8}), holdfast.KindConflict},
+		{"a proof beyond the space", nil, proof(1, ledger.Range{From: 8, To: ledger.Cells}), holdfast.KindConflict},
 		{"an index", nil, index(nil), ""},
 		{"an index of a session", []oplog.Entry{begin(1)}, index(session(1)), ""},
 		{"an index of an abandoned session", []oplog.Entry{begin(1), abandon(1)}, index(session(1)), holdfast.KindConflict},

@@ -9,6 +9,7 @@ import (
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/repo/keys"
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
+	"github.com/holdfast-backup/holdfast/internal/repo/ledger"
 )
 
 // State is the log folded: what holds after entry Next − 1 (doc/format.md §6.4).
@@ -29,6 +30,8 @@ type State struct {
 	Runs       []string          `json:"runs"`            // live index runs
 	About      []RunAbout        `json:"about,omitempty"` // of the Runs, in their order; nil when nothing is known of any of them
 	Condemned  []Condemnation    `json:"condemned"`       // in order of their entries, until swept and forgotten
+	Proven     ledger.Ledger     `json:"proven,omitempty"`
+	Damage     string            `json:"damage,omitempty"` // the damage list in force
 
 	// incomplete says that an entry before Next could not be read, so that what later entries rest on may be unknown here.
 	incomplete bool
@@ -186,6 +189,8 @@ func (s *State) Allowed(e Entry) error {
 		return refuse(e.State != "", "a checkpoint names its state")
 	case Index:
 		return s.indexAllowed(e)
+	case Proofs:
+		return refuse(e.Proof.sensible() && e.Proof.Seen <= s.Next, "a proof names what was read, and no more than there is")
 	}
 	return newer(e.N, e.Kind)
 }
@@ -199,6 +204,8 @@ func (s *State) sensible(e Entry) error {
 		return refuse(e.Session != nil, "the entry names no session")
 	case Publish:
 		return refuse(e.Session != nil && e.Point != "" && e.Manifest != "" && e.List != "", "the publication is not complete")
+	case Proofs:
+		return refuse(e.Proof.sensible(), "the proof is not complete")
 	case Keys, Owner, Remove, Annotate, Index, Condemn, Swept, Checkpoint:
 		return nil
 	}
@@ -328,6 +335,9 @@ func (s *State) apply(e Entry, hash string) {
 		}
 	case Checkpoint:
 		s.Checkpoint = e.N
+	case Proofs:
+		p := e.Proof
+		s.Proven, s.Damage = s.Proven.With(p.Ranges, ledger.Proven{Level: p.Level, Time: p.Began, Seen: p.Seen}), p.Damage
 	}
 	s.forgetSwept()
 	s.skip(e.N, hash)
@@ -341,6 +351,9 @@ func (s *State) lose(n uint64) {
 	s.skip(n, "")
 	s.incomplete = true
 }
+
+// sensible reports whether a proof can be folded.
+func (p *Proof) sensible() bool { return p != nil && p.Level >= 1 && ledger.Sorted(p.Ranges) }
 
 func (s *State) publish(e Entry) {
 	point := PointState{
