@@ -9,6 +9,7 @@ package blob
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"time"
 )
@@ -22,11 +23,36 @@ var (
 	ErrReadOnly = errors.New("store cannot be written")
 )
 
+// LockedError is an ErrLocked that knows how long: errors.As finds it where a store refuses to remove.
+type LockedError struct {
+	Name  string
+	Until time.Time // by the service's clock; zero for a legal hold, or when the store does not tell
+	Err   error     // what the service said; may be nil
+}
+
+// Error says until when.
+func (e *LockedError) Error() string {
+	if e.Until.IsZero() {
+		return fmt.Sprintf("%s is locked against removal, by a legal hold or until a time that the store does not tell", e.Name)
+	}
+	return fmt.Sprintf("%s is locked against removal until %s", e.Name, e.Until.UTC().Format(time.RFC3339))
+}
+
+// Unwrap makes the error an ErrLocked.
+func (e *LockedError) Unwrap() []error {
+	if e.Err == nil {
+		return []error{ErrLocked}
+	}
+	return []error{ErrLocked, e.Err}
+}
+
 // Info describes an object.
 type Info struct {
-	Name        string
-	Size        int64     // bytes
-	LockedUntil time.Time // zero when the object is not locked
+	Name string
+	Size int64 // bytes
+	// LockedUntil is how long nobody can remove the object, by the service's clock; zero when it is not locked. A protection
+	// that its owner could shorten is none.
+	LockedUntil time.Time
 }
 
 // PutOptions tell how an object is born.
@@ -63,27 +89,37 @@ type Store interface {
 
 // Remover removes objects; only the collector holds one.
 type Remover interface {
-	// Remove deletes the object. A missing object is no error; a locked one is ErrLocked.
+	// Remove deletes the object with all its versions. A missing object is no error; a locked one is a LockedError.
 	Remove(ctx context.Context, name string) error
 }
 
 // Locker is implemented by stores that can lock objects against removal.
 type Locker interface {
+	// Now returns the time by which the service judges locks. Dates of locks are made from it and from nothing else.
+	Now(ctx context.Context) (time.Time, error)
 	// Extend moves the object's lock to until. It never shortens: an earlier until is no error and no change.
 	Extend(ctx context.Context, name string, until time.Time) error
+	// ExtendVersion is Extend for one version, the current one or an older one. A version that does not exist is ErrNotFound.
+	ExtendVersion(ctx context.Context, name, version string, until time.Time) error
 }
 
 // Version identifies one version of an object on a versioned store.
 type Version struct {
-	ID      string
-	Size    int64
-	Current bool
+	Name        string
+	ID          string
+	Size        int64
+	Current     bool
+	LockedUntil time.Time // as in Info
 }
 
 // Versioned is implemented by stores that keep older versions of an object that was overwritten or deleted by others.
 type Versioned interface {
-	// Versions yields all versions of one object, newest first.
+	// Versions yields all versions of one object, newest first. It is a direct read: a version whose making has been
+	// answered is there.
 	Versions(ctx context.Context, name string) iter.Seq2[Version, error]
+	// ListVersions yields the versions of all objects whose name begins with prefix, in byte order of names and newest
+	// first; objects without a current version too. Like List it may miss recent changes.
+	ListVersions(ctx context.Context, prefix string) iter.Seq2[Version, error]
 	// ReadVersion is Read for one version.
 	ReadVersion(ctx context.Context, name, version string, offset int64, p []byte) (int, error)
 }

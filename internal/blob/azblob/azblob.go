@@ -5,8 +5,8 @@
 // more than one attempt, the object's bytes decide whether it was ours. Retries belong to the SDK; do not wrap a Store in
 // another retry. It never overwrites, and it never asks for a lock that the container would ignore.
 //
-// Store is for containers without versions. WORM is for containers with version-level immutability: it can lock, and it
-// finds older versions of what others overwrote or deleted.
+// Store is for containers without versions, Versioned for accounts that keep them: it finds older versions of what others
+// overwrote or deleted. WORM is for containers with version-level immutability: it can lock as well.
 package azblob
 
 import (
@@ -224,7 +224,9 @@ func (s *Store) Stat(ctx context.Context, name string) (blob.Info, error) {
 	if err != nil {
 		return blob.Info{}, err
 	}
-	return blob.Info{Name: name, Size: *properties.ContentLength, LockedUntil: value(properties.ImmutabilityPolicyExpiresOn)}, nil
+	return blob.Info{
+		Name: name, Size: *properties.ContentLength, LockedUntil: lockOf(properties.ImmutabilityPolicyExpiresOn, properties.ImmutabilityPolicyMode),
+	}, nil
 }
 
 func (s *Store) properties(ctx context.Context, client *azblobs.Client, name string) (azblobs.GetPropertiesResponse, error) {
@@ -254,8 +256,10 @@ func (s *Store) list(ctx context.Context, prefix string, include container.ListB
 				return
 			}
 			for _, item := range page.Segment.BlobItems {
-				info := blob.Info{Name: strings.TrimPrefix(*item.Name, s.prefix), LockedUntil: value(item.Properties.ImmutabilityPolicyExpiresOn)}
-				info.Size = value(item.Properties.ContentLength)
+				info := blob.Info{
+					Name: strings.TrimPrefix(*item.Name, s.prefix), Size: value(item.Properties.ContentLength),
+					LockedUntil: lockOf(item.Properties.ImmutabilityPolicyExpiresOn, item.Properties.ImmutabilityPolicyMode),
+				}
 				if !yield(info, nil) {
 					return
 				}

@@ -48,7 +48,7 @@ func (s *Store) changeFailure(ctx context.Context, err error, verb, name string)
 	case isMissing(err):
 		return blob.ErrNotFound
 	case bloberror.HasCode(err, bloberror.BlobImmutableDueToPolicy, bloberror.ImmutabilityPolicyDeleteOnLockedPolicy):
-		return errors.Join(blob.ErrLocked, err)
+		return &blob.LockedError{Name: name, Err: err}
 	}
 	return s.failure(err, verb, name)
 }

@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"iter"
-	"slices"
 	"sync/atomic"
 	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	azblobs "github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blob"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
@@ -17,14 +15,12 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/blob"
 )
 
-const (
-	versionsPage = 100 // versions asked for at a time: objects have one, those that were tampered with a few
-	extendTries  = 3   // a lock that others move at the same time
-)
+// extendTries bounds how often a lock is moved that others move at the same time.
+const extendTries = 3
 
 // WORM keeps objects in a container with version-level immutability. Safe for concurrent use.
 type WORM struct {
-	*Store
+	*Versioned
 	proven atomic.Bool // a lock at birth was seen to hold
 }
 
@@ -36,11 +32,11 @@ var (
 
 // NewWORM is New for a container with version-level immutability; HasVersionImmutability tells.
 func NewWORM(client *container.Client, folder string) (*WORM, error) {
-	store, err := New(client, folder)
+	store, err := NewVersioned(client, folder)
 	if err != nil {
 		return nil, err
 	}
-	return &WORM{Store: store}, nil
+	return &WORM{Versioned: store}, nil
 }
 
 // HasVersionImmutability asks the service whether a container has version-level immutability. A SAS of the container does
@@ -81,137 +77,55 @@ func (w *WORM) List(ctx context.Context, prefix string) iter.Seq2[blob.Info, err
 	return w.list(ctx, prefix, container.ListBlobsInclude{ImmutabilityPolicy: true})
 }
 
+// Now implements blob.Locker: the Date of an answer.
+func (w *WORM) Now(ctx context.Context) (time.Time, error) {
+	page, err := w.client.NewListBlobsFlatPager(&container.ListBlobsFlatOptions{Prefix: to.Ptr(w.prefix), MaxResults: to.Ptr(int32(1))}).NextPage(ctx)
+	if err != nil {
+		return time.Time{}, w.readFailure(ctx, err, "the container")
+	}
+	if page.Date == nil {
+		return time.Time{}, holdfast.Errorf(holdfast.KindUnavailable, "the service at %s does not tell its time, so no lock can be dated", w.url)
+	}
+	return *page.Date, nil
+}
+
 // Extend implements blob.Locker.
 func (w *WORM) Extend(ctx context.Context, name string, until time.Time) error {
+	if err := blob.CheckName(name); err != nil {
+		return err
+	}
+	return w.extend(ctx, w.client.NewBlobClient(w.prefix+name), name, until)
+}
+
+// ExtendVersion implements blob.Locker.
+func (w *WORM) ExtendVersion(ctx context.Context, name, version string, until time.Time) error {
+	client, err := w.versionClient(name, version)
+	if err != nil {
+		return err
+	}
+	return w.extend(ctx, client, name, until)
+}
+
+// extend asks for the lock first, which is one request: the service refuses to shorten a lock. Only then it looks how long
+// the present one is.
+func (w *WORM) extend(ctx context.Context, client *azblobs.Client, name string, until time.Time) error {
 	until = wholeSecond(until)
-	var err error
 	for range extendTries {
-		info, statErr := w.Stat(ctx, name)
+		_, err := client.SetImmutabilityPolicy(ctx, until, &azblobs.SetImmutabilityPolicyOptions{Mode: to.Ptr(azblobs.ImmutabilityPolicySettingLocked)})
+		if err == nil {
+			return nil
+		}
+		properties, statErr := w.properties(ctx, client, name)
 		if statErr != nil {
 			return statErr
 		}
-		if !info.LockedUntil.Before(until) {
+		present := lockOf(properties.ImmutabilityPolicyExpiresOn, properties.ImmutabilityPolicyMode)
+		if !present.IsZero() && !present.Before(until) {
 			return nil
 		}
-		_, err = w.client.NewBlobClient(w.prefix+name).SetImmutabilityPolicy(ctx, until, &azblobs.SetImmutabilityPolicyOptions{
-			Mode: to.Ptr(azblobs.ImmutabilityPolicySettingLocked),
-		})
 		if err = w.changeFailure(ctx, err, "lock", name); !errors.Is(err, blob.ErrLocked) {
 			return err
 		}
 	}
-	return err // others moved the lock each time, and never far enough
-}
-
-// versionInfo is what removing has to know about a version.
-type versionInfo struct {
-	blob.Version
-	etag      *azcore.ETag
-	protected bool
-}
-
-// Versions implements blob.Versioned.
-func (w *WORM) Versions(ctx context.Context, name string) iter.Seq2[blob.Version, error] {
-	return func(yield func(blob.Version, error) bool) {
-		found, err := w.versions(ctx, name)
-		if err != nil {
-			yield(blob.Version{}, err)
-			return
-		}
-		for _, v := range found {
-			if !yield(v.Version, nil) {
-				return
-			}
-		}
-	}
-}
-
-// versions returns all versions of one object, newest first. The service lists them oldest first, and the object before
-// those whose names only begin like its own.
-func (w *WORM) versions(ctx context.Context, name string) ([]versionInfo, error) {
-	if err := blob.CheckName(name); err != nil {
-		return nil, err
-	}
-	var found []versionInfo
-	pager := w.client.NewListBlobsFlatPager(&container.ListBlobsFlatOptions{
-		Prefix: to.Ptr(w.prefix + name), MaxResults: to.Ptr(int32(versionsPage)),
-		Include: container.ListBlobsInclude{Versions: true, ImmutabilityPolicy: true, LegalHold: true},
-	})
-	for pager.More() {
-		page, err := pager.NextPage(ctx)
-		if err != nil {
-			return nil, w.readFailure(ctx, err, name)
-		}
-		for _, item := range page.Segment.BlobItems {
-			if *item.Name != w.prefix+name {
-				slices.Reverse(found)
-				return found, nil
-			}
-			found = append(found, describeVersion(item, value(page.Date)))
-		}
-	}
-	slices.Reverse(found)
-	return found, nil
-}
-
-// describeVersion judges protection by the service's own time.
-func describeVersion(item *container.BlobItem, now time.Time) versionInfo {
-	return versionInfo{
-		Version:   blob.Version{ID: value(item.VersionID), Size: value(item.Properties.ContentLength), Current: value(item.IsCurrentVersion)},
-		etag:      item.Properties.ETag,
-		protected: value(item.Properties.LegalHold) || value(item.Properties.ImmutabilityPolicyExpiresOn).After(now),
-	}
-}
-
-// ReadVersion implements blob.Versioned.
-func (w *WORM) ReadVersion(ctx context.Context, name, version string, offset int64, p []byte) (int, error) {
-	if err := blob.CheckName(name); err != nil {
-		return 0, err
-	}
-	client, err := w.client.NewBlobClient(w.prefix + name).WithVersionID(version)
-	if err != nil {
-		return 0, holdfast.Wrap(holdfast.KindInvalid, err, "%q is not a version of %s", version, name)
-	}
-	return w.read(ctx, client, name, offset, p)
-}
-
-// Remover returns the right to remove objects with all their versions.
-func (w *WORM) Remover() blob.Remover { return wormRemover{w} }
-
-type wormRemover struct{ worm *WORM }
-
-// Remove implements blob.Remover. Deleting alone would only make the current version an older one, so it is followed by
-// deleting every version; when one of them is protected, nothing is touched. A run that was cut off is finished by
-// the next Remove of the name.
-func (r wormRemover) Remove(ctx context.Context, name string) error {
-	found, err := r.worm.versions(ctx, name)
-	if err != nil {
-		return err
-	}
-	for _, v := range found {
-		if v.protected {
-			return blob.ErrLocked
-		}
-	}
-	client := r.worm.client.NewBlobClient(r.worm.prefix + name)
-	for _, v := range found {
-		if v.Current {
-			_, err := client.Delete(ctx, &azblobs.DeleteOptions{AccessConditions: &azblobs.AccessConditions{
-				ModifiedAccessConditions: &azblobs.ModifiedAccessConditions{IfMatch: v.etag},
-			}})
-			if err != nil && !isMissing(err) {
-				return r.worm.changeFailure(ctx, err, "remove", name)
-			}
-		}
-	}
-	for _, v := range found {
-		version, err := client.WithVersionID(v.ID)
-		if err != nil {
-			return holdfast.Wrap(holdfast.KindInternal, err, "the service lists %q as a version of %s", v.ID, name)
-		}
-		if _, err := version.Delete(ctx, nil); err != nil && !isMissing(err) {
-			return r.worm.changeFailure(ctx, err, "remove", name)
-		}
-	}
-	return nil
+	return &blob.LockedError{Name: name} // others moved the lock each time, and never far enough
 }

@@ -55,6 +55,24 @@ func (a Adversary) Erase(name string) bool {
 	return ok
 }
 
+// Purge deletes the object and then each version that no lock holds, as somebody may who has all rights on the data. It
+// reports whether a version is left.
+func (a Adversary) Purge(name string) bool {
+	a.store.mu.Lock()
+	defer a.store.mu.Unlock()
+	o := a.store.objects[name]
+	if o == nil {
+		return false
+	}
+	now := a.store.clock.Now()
+	o.current = false
+	o.versions = slices.DeleteFunc(o.versions, func(v version) bool { return !v.lockedUntil.After(now) })
+	if len(o.versions) == 0 {
+		delete(a.store.objects, name)
+	}
+	return len(o.versions) > 0
+}
+
 // Damage replaces the current version's bytes by what change makes of a copy of them, without making a version.
 func (a Adversary) Damage(name string, change func(data []byte) []byte) bool {
 	a.store.mu.Lock()

@@ -133,7 +133,7 @@ func (s *Store) Remover() blob.Remover { return remover{s} }
 
 type remover struct{ store *Store }
 
-// Remove deletes all versions of the object, or none when one of them is locked.
+// Remove implements blob.Remover: it deletes all versions, or none when one of them is locked.
 func (r remover) Remove(ctx context.Context, name string) error {
 	if err := check(ctx, name); err != nil {
 		return err
@@ -145,15 +145,21 @@ func (r remover) Remove(ctx context.Context, name string) error {
 	if o == nil {
 		return nil
 	}
-	now := s.clock.Now()
+	var until time.Time
 	for _, v := range o.versions {
-		if v.lockedUntil.After(now) {
-			return blob.ErrLocked
+		if v.lockedUntil.After(until) {
+			until = v.lockedUntil
 		}
+	}
+	if until.After(s.clock.Now()) {
+		return &blob.LockedError{Name: name, Until: until}
 	}
 	delete(s.objects, name)
 	return nil
 }
+
+// Now implements blob.Locker.
+func (s *Store) Now(ctx context.Context) (time.Time, error) { return s.clock.Now(), ctx.Err() }
 
 // Extend implements blob.Locker.
 func (s *Store) Extend(ctx context.Context, name string, until time.Time) error {
@@ -166,10 +172,29 @@ func (s *Store) Extend(ctx context.Context, name string, until time.Time) error 
 	if o == nil || !o.current {
 		return blob.ErrNotFound
 	}
-	if v := o.last(); until.After(v.lockedUntil) {
+	o.last().extend(until)
+	return nil
+}
+
+// ExtendVersion implements blob.Locker.
+func (s *Store) ExtendVersion(ctx context.Context, name, id string, until time.Time) error {
+	if err := check(ctx, name); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v := s.version(name, id)
+	if v == nil {
+		return blob.ErrNotFound
+	}
+	v.extend(until)
+	return nil
+}
+
+func (v *version) extend(until time.Time) {
+	if until.After(v.lockedUntil) {
 		v.lockedUntil = until
 	}
-	return nil
 }
 
 // Versions implements blob.Versioned. A name that never existed has no versions, which is no error.
@@ -179,6 +204,36 @@ func (s *Store) Versions(ctx context.Context, name string) iter.Seq2[blob.Versio
 			yield(blob.Version{}, err)
 			return
 		}
+		s.yieldVersions([]string{name}, yield)
+	}
+}
+
+// ListVersions implements blob.Versioned. It lists the names that exist when it is called.
+func (s *Store) ListVersions(ctx context.Context, prefix string) iter.Seq2[blob.Version, error] {
+	return func(yield func(blob.Version, error) bool) {
+		if err := ctx.Err(); err != nil {
+			yield(blob.Version{}, err)
+			return
+		}
+		s.yieldVersions(s.names(prefix), yield)
+	}
+}
+
+func (s *Store) names(prefix string) []string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var names []string
+	for name := range s.objects {
+		if strings.HasPrefix(name, prefix) && !s.hidden[name] {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (s *Store) yieldVersions(names []string, yield func(blob.Version, error) bool) {
+	for _, name := range names {
 		for _, v := range s.versionsOf(name) {
 			if !yield(v, nil) {
 				return
@@ -196,7 +251,9 @@ func (s *Store) versionsOf(name string) []blob.Version {
 	}
 	var all []blob.Version
 	for i, v := range slices.Backward(o.versions) {
-		all = append(all, blob.Version{ID: v.id, Size: int64(len(v.data)), Current: o.current && i == len(o.versions)-1})
+		all = append(all, blob.Version{
+			Name: name, ID: v.id, Size: int64(len(v.data)), Current: o.current && i == len(o.versions)-1, LockedUntil: v.lockedUntil,
+		})
 	}
 	return all
 }
@@ -208,14 +265,24 @@ func (s *Store) ReadVersion(ctx context.Context, name, id string, offset int64, 
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if o := s.objects[name]; o != nil {
-		for _, v := range o.versions {
-			if v.id == id {
-				return copyFrom(v.data, offset, p), nil
-			}
-		}
+	v := s.version(name, id)
+	if v == nil {
+		return 0, blob.ErrNotFound
 	}
-	return 0, blob.ErrNotFound
+	return copyFrom(v.data, offset, p), nil
+}
+
+// version returns one version, nil if there is none. s.mu is held.
+func (s *Store) version(name, id string) *version {
+	o := s.objects[name]
+	if o == nil {
+		return nil
+	}
+	i := slices.IndexFunc(o.versions, func(v version) bool { return v.id == id })
+	if i < 0 {
+		return nil
+	}
+	return &o.versions[i]
 }
 
 // currentVersion returns a copy of the version; its bytes are never changed in place.

@@ -24,9 +24,12 @@ const (
 	OpStat        Op = "stat"
 	OpList        Op = "list"
 	OpRemove      Op = "remove"
-	OpExtend      Op = "extend"
+	OpNow         Op = "now"
+	OpExtend      Op = "extend" // of the current version or of another
 	OpVersions    Op = "versions"
 	OpReadVersion Op = "read-version"
+	// OpListVersions is a list of versions of many objects.
+	OpListVersions Op = "list-versions"
 )
 
 // Call is one call of a store.
@@ -153,6 +156,20 @@ type locker struct {
 	decorator decorator
 }
 
+func (l locker) Now(ctx context.Context) (now time.Time, err error) {
+	err = l.decorator.around(ctx, Call{Op: OpNow}, func(ctx context.Context) (err error) {
+		now, err = l.locks.Now(ctx)
+		return err
+	})
+	return now, err
+}
+
+func (l locker) ExtendVersion(ctx context.Context, name, version string, until time.Time) error {
+	return l.decorator.around(ctx, Call{Op: OpExtend, Name: name}, func(ctx context.Context) error {
+		return l.locks.ExtendVersion(ctx, name, version, until)
+	})
+}
+
 func (l locker) Extend(ctx context.Context, name string, until time.Time) error {
 	return l.decorator.around(ctx, Call{Op: OpExtend, Name: name}, func(ctx context.Context) error {
 		return l.locks.Extend(ctx, name, until)
@@ -166,6 +183,11 @@ type versioned struct {
 
 func (v versioned) Versions(ctx context.Context, name string) iter.Seq2[blob.Version, error] {
 	return sequence(ctx, v.decorator, Call{Op: OpVersions, Name: name}, func() iter.Seq2[blob.Version, error] { return v.versions.Versions(ctx, name) })
+}
+
+func (v versioned) ListVersions(ctx context.Context, prefix string) iter.Seq2[blob.Version, error] {
+	call := Call{Op: OpListVersions, Name: prefix}
+	return sequence(ctx, v.decorator, call, func() iter.Seq2[blob.Version, error] { return v.versions.ListVersions(ctx, prefix) })
 }
 
 func (v versioned) ReadVersion(ctx context.Context, name, version string, offset int64, p []byte) (n int, err error) {
