@@ -55,6 +55,11 @@ type Repository struct {
 	id     keys.RepositoryID
 	params layout.Parameters
 
+	keys         *repositoryKeys
+	slot         string // that opened the repository
+	vault        Vault
+	installation string
+
 	openers *cache.Cache[string, *seal.Opener]
 	frames  *cache.Cache[frameKey, []byte]
 	nodes   *cache.Cache[chunk.ID, *tree.Node]
@@ -71,7 +76,10 @@ type frameKey struct {
 // InitOptions tell how a repository is born.
 type InitOptions struct {
 	Password    string
-	Unencrypted bool // the key lies beside the data; Password must be empty then
+	VaultKey    string // https://VAULT/keys/NAME, used through Vault; instead of a Password
+	Vault       Vault
+	Unencrypted bool   // the key lies beside the data; Password and VaultKey must be empty then
+	Label       string // of the first key slot
 	Parameters  Parameters
 	KDF         KDFCost
 	Clock       clock.Clock
@@ -80,10 +88,12 @@ type InitOptions struct {
 
 // OpenOptions tell how a repository is opened.
 type OpenOptions struct {
-	Password string
-	Clock    clock.Clock
-	Tool     string
-	Log      *slog.Logger // nil discards
+	Password     string
+	Vault        Vault  // opens vault slots where there is no Password; nil for none
+	Installation string // whom this writer belongs to; "" for nobody
+	Clock        clock.Clock
+	Tool         string
+	Log          *slog.Logger // nil discards
 }
 
 // Init makes a repository in an empty folder of a store and opens it. An existing repository is KindConflict, a missing
@@ -96,20 +106,16 @@ func Init(ctx context.Context, store blob.Store, o InitOptions) (*Repository, er
 	if err := o.KDF.Validate(); err != nil {
 		return nil, err
 	}
-	if (o.Password == "") != o.Unencrypted {
-		return nil, holdfast.Errorf(holdfast.KindInvalid, "a repository is encrypted with a password, or explicitly not encrypted").
-			WithField("password").WithHint("give --password-file FILE (or HOLDFAST_REPO_PASSWORD), or --unencrypted")
+	if (o.Password == "" && o.VaultKey == "") != o.Unencrypted || o.Password != "" && o.VaultKey != "" {
+		return nil, holdfast.Errorf(holdfast.KindInvalid, "a repository is encrypted with a password or a vault key, or explicitly not encrypted").
+			WithField("password").WithHint("give --password-file FILE (or HOLDFAST_REPO_PASSWORD), --vault-key URL, or --unencrypted")
 	}
 	id, repositoryKey := keys.NewRepositoryID(), keys.Random(keys.Size)
 	ring := keys.NewRing(id)
-	slot := keys.NewOpenSlot(id, repositoryKey)
-	if !o.Unencrypted {
-		slot = keys.NewPasswordSlot(id, repositoryKey, o.Password, o.KDF)
-	}
 	if err := mustBeEmpty(ctx, store); err != nil {
 		return nil, err
 	}
-	slotName, err := putKeyObject(ctx, store, slot.Encode)
+	slotName, err := firstSlot(ctx, store, id, repositoryKey, o)
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +127,7 @@ func Init(ctx context.Context, store blob.Store, o InitOptions) (*Repository, er
 	if err := oplog.Create(ctx, store, o.Clock, ring, genesis); err != nil {
 		return nil, err
 	}
-	return Open(ctx, store, OpenOptions{Password: o.Password, Clock: o.Clock, Tool: o.Tool})
+	return Open(ctx, store, OpenOptions{Password: o.Password, Vault: o.Vault, Clock: o.Clock, Tool: o.Tool})
 }
 
 // mustBeEmpty refuses a store with a repository in it, also one that has lost its first entry. Keys that an Init left which died
@@ -166,20 +172,20 @@ func Open(ctx context.Context, store blob.Store, o OpenOptions) (*Repository, er
 	if err := state.Parameters.Validate(); err != nil {
 		return nil, holdfast.Wrap(holdfast.KindCorrupt, err, "the parameters of the repository are out of range")
 	}
-	ring, err := unlock(ctx, store, state, o.Password)
+	known := &repositoryKeys{store: store, id: state.Repository}
+	used, err := unlock(ctx, store, entries, known, o)
 	if err != nil {
 		return nil, err
 	}
-	if err := entries.Unlock(ctx, ring); err != nil {
-		return nil, err
-	}
 	state = entries.State() // less what proved to be a stranger's
+	ring := used.ring
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	r := &Repository{
 		packBuffers: newPackBuffers(),
 		store:       &countingStore{Store: store}, clock: o.Clock, tool: o.Tool, log: o.Log, oplog: entries, ring: ring, id: state.Repository,
+		keys: known, slot: used.slot, vault: o.Vault, installation: o.Installation,
 		hasher: chunk.NewHasher(ring), codec: seal.NewCodec(runtime.GOMAXPROCS(0)), params: state.Parameters,
 		openers: cache.New[string](openPacksMax, func(*seal.Opener) int64 { return 1 }),
 		frames:  cache.New[frameKey](frameCacheBytes, func(b []byte) int64 { return int64(cap(b)) }),
@@ -187,45 +193,6 @@ func Open(ctx context.Context, store blob.Store, o OpenOptions) (*Repository, er
 	}
 	r.runs = newRunSet(r)
 	return r, nil
-}
-
-// unlock opens the key ring with the first slot that the password fits.
-func unlock(ctx context.Context, store blob.Store, state oplog.State, password string) (*keys.Ring, error) {
-	var refusal error = holdfast.Errorf(holdfast.KindCorrupt, "the repository has no key slot")
-	for _, name := range state.Slots {
-		repositoryKey, err := openSlot(ctx, store, name, state.Repository, password)
-		if err != nil {
-			if !isDamage(err) && !holdfast.IsKind(err, holdfast.KindWrongKey) {
-				return nil, err
-			}
-			if !holdfast.IsKind(refusal, holdfast.KindWrongKey) {
-				refusal = err
-			}
-			continue
-		}
-		data, err := readNamed(ctx, store, state.KeyRing, layout.KeyObjectBytesMax)
-		if err != nil {
-			return nil, err
-		}
-		return keys.DecodeRing(data, state.Repository, repositoryKey)
-	}
-	return nil, refusal
-}
-
-func openSlot(ctx context.Context, store blob.Store, name string, id keys.RepositoryID, password string) ([]byte, error) {
-	data, err := readNamed(ctx, store, name, layout.KeyObjectBytesMax)
-	if err != nil {
-		return nil, err
-	}
-	slot, err := keys.DecodeSlot(data, id)
-	if err != nil {
-		return nil, err
-	}
-	if slot.Kind != keys.SlotOpen && password == "" {
-		return nil, holdfast.Errorf(holdfast.KindWrongKey, "the repository is encrypted and no password was given").
-			WithHint("give --password-file FILE, or set HOLDFAST_REPO_PASSWORD")
-	}
-	return slot.Open(password)
 }
 
 // readNamed reads an object and checks that it matches the hash in its name. A missing one is KindCorrupt: something that the

@@ -71,14 +71,14 @@ const sessionEntriesMax = 1 << 20
 func (r *Repository) Begin(ctx context.Context, o BeginOptions) (*Session, error) {
 	id := holdfast.SessionID(keys.Random(16))
 	before := r.BytesAdded()
-	sealed, err := r.sealResources(o.Resources, id)
+	journal, err := journalOf(o.Resources, id)
 	if err != nil {
 		return nil, err
 	}
 	var state oplog.State
 	_, err = r.oplog.Append(ctx, func(s oplog.State) (oplog.Entry, error) {
 		state = s
-		return oplog.Entry{Kind: oplog.Begin, Session: &id, Subject: r.hasher.Subject(o.VM), Parents: o.Parents, Sealed: sealed}, nil
+		return oplog.Entry{Kind: oplog.Begin, Session: &id, Subject: r.hasher.Subject(o.VM), Parents: o.Parents, Private: journal}, nil
 	})
 	if err != nil {
 		return nil, err
@@ -115,7 +115,8 @@ func (s *Session) prepare(ctx context.Context, state oplog.State) (err error) {
 	return nil
 }
 
-func (r *Repository) sealResources(resources func(holdfast.SessionID) (any, error), id holdfast.SessionID) ([]byte, error) {
+// journalOf returns what the begin entry is to keep of the session's resources, nil for nothing.
+func journalOf(resources func(holdfast.SessionID) (any, error), id holdfast.SessionID) ([]byte, error) {
 	if resources == nil {
 		return nil, nil
 	}
@@ -123,11 +124,7 @@ func (r *Repository) sealResources(resources func(holdfast.SessionID) (any, erro
 	if err != nil {
 		return nil, err
 	}
-	plain, err := json.Marshal(value)
-	if err != nil {
-		return nil, err
-	}
-	return r.ring.SealEntryPart(plain, oplog.SealContext(oplog.Begin, id.String())), nil
+	return json.Marshal(value)
 }
 
 // ID returns the session's id.
@@ -254,7 +251,7 @@ func (s *Session) Publish(ctx context.Context, point holdfast.Point, resources a
 	if err != nil {
 		return Published{}, err
 	}
-	summary, err := s.sealSummary(point, resources)
+	summary, err := s.summarise(point, resources)
 	if err != nil {
 		return Published{}, err
 	}
@@ -263,7 +260,7 @@ func (s *Session) Publish(ctx context.Context, point holdfast.Point, resources a
 			return oplog.Entry{}, err
 		}
 		return oplog.Entry{
-			Kind: oplog.Publish, Session: &s.id, Point: point.ID, Manifest: manifest, List: list, Added: added, Dropped: dropped, Sealed: summary,
+			Kind: oplog.Publish, Session: &s.id, Point: point.ID, Manifest: manifest, List: list, Added: added, Dropped: dropped, Private: summary,
 		}, nil
 	})
 	if err != nil {
@@ -381,8 +378,8 @@ func (s *Session) Close(ctx context.Context, reason string) error {
 	_ = s.chunks.uploads.Wait() // the session ends for a reason of its own
 	s.nodes.stop()
 	err := s.r.Abandon(context.WithoutCancel(ctx), s.id, reason)
-	if holdfast.IsKind(err, holdfast.KindConflict) {
-		return nil // somebody else abandoned it, or it was published after all: the log knows
+	if holdfast.IsKind(err, holdfast.KindConflict) || s.r.fenced() {
+		return nil // somebody else abandoned it, it was published after all, or it lost the repository and cannot publish: the log knows
 	}
 	return err
 }
@@ -393,9 +390,8 @@ func (r *Repository) Abandon(ctx context.Context, id holdfast.SessionID, reason 
 	if err != nil {
 		return err
 	}
-	sealed := r.ring.SealEntryPart(plain, oplog.SealContext(oplog.Abandon, id.String()))
 	_, err = r.oplog.Append(ctx, func(oplog.State) (oplog.Entry, error) {
-		return oplog.Entry{Kind: oplog.Abandon, Session: &id, Sealed: sealed}, nil
+		return oplog.Entry{Kind: oplog.Abandon, Session: &id, Private: plain}, nil
 	})
 	return err
 }

@@ -5,6 +5,7 @@
 package keys
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
@@ -56,15 +57,16 @@ func Random(n int) []byte {
 	return b
 }
 
-// Ring holds what the repository key opens: the identity key and the secret of each generation. Safe for concurrent use.
+// Ring holds what the repository key opens: the identity key and the secret of each generation. It only ever grows: what was
+// sealed with one of its generations stays readable. Safe for concurrent use.
 type Ring struct {
-	repository  RepositoryID
-	identity    []byte
-	generations map[uint32][]byte
-	current     uint32
+	repository RepositoryID
+	identity   []byte
 
-	mu      sync.Mutex             // guards derived
-	derived map[uint32]derivedKeys // per generation, computed once
+	mu          sync.Mutex             // guards the fields below
+	generations map[uint32][]byte      // secrets
+	current     uint32                 // the newest
+	derived     map[uint32]derivedKeys // per generation, computed once
 }
 
 type derivedKeys struct {
@@ -86,13 +88,55 @@ func newRing(repository RepositoryID, identity []byte, generations map[uint32][]
 }
 
 // Current returns the number of the newest generation, which writers use.
-func (r *Ring) Current() uint32 { return r.current }
+func (r *Ring) Current() uint32 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.current
+}
+
+// Generations returns how many generations there are.
+func (r *Ring) Generations() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.generations)
+}
 
 // Rotated returns a ring with one more generation.
 func (r *Ring) Rotated() *Ring {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	generations := map[uint32][]byte{r.current + 1: Random(Size)}
 	maps.Copy(generations, r.generations)
 	return newRing(r.repository, r.identity, generations)
+}
+
+// Adopt takes over the generations of a newer ring of the same repository, so that everybody who holds r reads and writes
+// with them from now on. A ring that lacks one of r's generations, or says another secret of it, is KindCorrupt and changes
+// nothing.
+func (r *Ring) Adopt(newer *Ring) error {
+	generations := newer.secrets()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	same := newer.repository == r.repository && bytes.Equal(newer.identity, r.identity)
+	for number, secret := range r.generations {
+		same = same && bytes.Equal(generations[number], secret)
+	}
+	if !same {
+		return holdfast.Errorf(holdfast.KindCorrupt, "the new key ring does not hold what the one before holds").
+			WithHint("see what is damaged with: holdfast repo verify")
+	}
+	r.generations = generations
+	for number := range generations {
+		r.current = max(r.current, number)
+	}
+	return nil
+}
+
+// secrets returns a copy of the generations.
+func (r *Ring) secrets() map[uint32][]byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.generations)
 }
 
 // IdentityKey derives the chunk, node, root or subject key.
@@ -103,7 +147,9 @@ func (r *Ring) IdentityKey(use string) []byte {
 // ObjectCipher returns the cipher of a sealed object, from the generation and random bytes in its header.
 // An unknown generation is KindCorrupt.
 func (r *Ring) ObjectCipher(generation uint32, random []byte) (cipher.AEAD, error) {
+	r.mu.Lock()
 	secret, ok := r.generations[generation]
+	r.mu.Unlock()
 	if !ok {
 		return nil, holdfast.Errorf(holdfast.KindCorrupt, "the key ring has no generation %d", generation)
 	}
@@ -119,12 +165,14 @@ func (r *Ring) LogMAC(generation uint32, line []byte) ([]byte, error) {
 	return MAC(k.log, line), nil
 }
 
-// SealEntryPart seals the private part of a log entry with the current generation.
-func (r *Ring) SealEntryPart(plain []byte, context string) []byte {
-	k, err := r.derivedFor(r.current)
-	holdfast.Invariant(err == nil, "the current generation is in the ring")
+// SealEntryPart seals the private part of a log entry with the entry's generation. An unknown generation is KindCorrupt.
+func (r *Ring) SealEntryPart(generation uint32, plain []byte, context string) ([]byte, error) {
+	k, err := r.derivedFor(generation)
+	if err != nil {
+		return nil, err
+	}
 	nonce := Random(nonceSize)
-	return k.entry.Seal(nonce, nonce, plain, r.entryAD(context))
+	return k.entry.Seal(nonce, nonce, plain, r.entryAD(context)), nil
 }
 
 // OpenEntryPart opens what SealEntryPart made. A part that does not authenticate is KindCorrupt.
@@ -192,7 +240,7 @@ const (
 // Encode seals the ring under the repository key and returns the bytes of the object.
 func (r *Ring) Encode(repositoryKey []byte) ([]byte, error) {
 	secrets := ringSecrets{Identity: r.identity}
-	for number, secret := range r.generations {
+	for number, secret := range r.secrets() {
 		secrets.Generations = append(secrets.Generations, generationSecret{number, secret})
 	}
 	sort.Slice(secrets.Generations, func(i, j int) bool { return secrets.Generations[i].Number < secrets.Generations[j].Number })

@@ -148,7 +148,7 @@ func TestDecode_Refusals(t *testing.T) {
 func TestRing_Rotation(t *testing.T) {
 	id, key := keys.NewRepositoryID(), keys.Random(keys.Size)
 	old := keys.NewRing(id)
-	sealed := old.SealEntryPart([]byte("old"), "context")
+	sealed := seal(t, old, "old")
 	rotated := old.Rotated()
 	data, err := rotated.Encode(key)
 	if err != nil {
@@ -169,7 +169,7 @@ func TestRing_Rotation(t *testing.T) {
 	if got, err := ring.OpenEntryPart(1, sealed, "context"); err != nil || string(got) != "old" {
 		t.Errorf("an old part: %q, %v", got, err)
 	}
-	newer := ring.SealEntryPart([]byte("new"), "context")
+	newer := seal(t, ring, "new")
 	if got, err := ring.OpenEntryPart(2, newer, "context"); err != nil || string(got) != "new" {
 		t.Errorf("a new part: %q, %v", got, err)
 	}
@@ -194,6 +194,43 @@ func TestRing_Rotation(t *testing.T) {
 	}
 	if len(macs) != 3 {
 		t.Error("log keys of different generations or rings are equal")
+	}
+}
+
+// seal seals a part of an entry with the ring's newest generation.
+func seal(t *testing.T, r *keys.Ring, text string) []byte {
+	t.Helper()
+	sealed, err := r.SealEntryPart(r.Current(), []byte(text), "context")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sealed
+}
+
+// A ring that adopts a newer one reads and writes with its generations; one that does not hold what it holds is refused and
+// changes nothing.
+func TestRing_Adopt(t *testing.T) {
+	id := keys.NewRepositoryID()
+	ring := keys.NewRing(id)
+	one := ring.Rotated()
+	two := one.Rotated()
+	for what, stranger := range map[string]*keys.Ring{"another repository's": keys.NewRing(keys.NewRepositoryID()).Rotated(), "another identity": keys.NewRing(id).Rotated()} {
+		if err := ring.Adopt(stranger); !holdfast.IsKind(err, holdfast.KindCorrupt) || ring.Current() != 1 {
+			t.Errorf("%s ring: %v, generation %d", what, err, ring.Current())
+		}
+	}
+	if err := ring.Adopt(two); err != nil || ring.Current() != 3 {
+		t.Fatalf("generation %d, %v", ring.Current(), err)
+	}
+	sealed := seal(t, ring, "new")
+	if got, err := two.OpenEntryPart(3, sealed, "context"); err != nil || string(got) != "new" {
+		t.Errorf("what the grown ring seals: %q, %v", got, err)
+	}
+	if err := ring.Adopt(one); !holdfast.IsKind(err, holdfast.KindCorrupt) || ring.Current() != 3 {
+		t.Errorf("a ring that has lost a generation: %v", err)
+	}
+	if _, err := ring.SealEntryPart(4, nil, ""); !holdfast.IsKind(err, holdfast.KindCorrupt) {
+		t.Errorf("sealing with a generation that does not exist: %v", err)
 	}
 }
 
@@ -250,7 +287,9 @@ func FuzzDecodeRing(f *testing.F) {
 			t.Error(err)
 		}
 		if err == nil {
-			r.SealEntryPart(nil, "")
+			if _, err := r.SealEntryPart(r.Current(), nil, ""); err != nil {
+				t.Error(err)
+			}
 		}
 	})
 }

@@ -2,6 +2,7 @@ package keys
 
 import (
 	"encoding/json"
+	"time"
 
 	"golang.org/x/crypto/argon2"
 
@@ -54,14 +55,18 @@ type Slot struct {
 	Format     int          `json:"format"`
 	Repository RepositoryID `json:"repository"`
 	Kind       SlotKind     `json:"kind"`
+	Label      string       `json:"label,omitempty"`  // for people
+	Created    time.Time    `json:"created,omitzero"` // for people
 
-	KDF       string `json:"kdf,omitempty"`
-	Time      uint32 `json:"time,omitempty"`
-	MemoryKiB uint32 `json:"memoryKiB,omitempty"`
-	Threads   uint8  `json:"threads,omitempty"`
-	Salt      []byte `json:"salt,omitempty"`
-	Nonce     []byte `json:"nonce,omitempty"`
-	Wrapped   []byte `json:"wrapped,omitempty"`
+	// RecoveryCode says that the password is a code that NewRecoveryCode drew.
+	RecoveryCode bool   `json:"recoveryCode,omitempty"`
+	KDF          string `json:"kdf,omitempty"`
+	Time         uint32 `json:"time,omitempty"`
+	MemoryKiB    uint32 `json:"memoryKiB,omitempty"`
+	Threads      uint8  `json:"threads,omitempty"`
+	Salt         []byte `json:"salt,omitempty"`
+	Nonce        []byte `json:"nonce,omitempty"`
+	Wrapped      []byte `json:"wrapped,omitempty"`
 
 	KeyID     string `json:"keyId,omitempty"`
 	Algorithm string `json:"algorithm,omitempty"`
@@ -83,6 +88,29 @@ func NewPasswordSlot(repository RepositoryID, repositoryKey []byte, password str
 	}
 	s.Wrapped = newAEAD(s.passwordKey(password)).Seal(nil, s.Nonce, repositoryKey, slotAD(repository))
 	return s
+}
+
+// Wrapped is a repository key as a vault wrapped it.
+type Wrapped struct {
+	KeyID     string // of the vault's key, with its version: https://VAULT/keys/NAME/VERSION
+	Algorithm string // AlgorithmRSAOAEP256
+	Bytes     []byte
+}
+
+// AlgorithmRSAOAEP256 is how vaults wrap: RSA-OAEP with SHA-256 (RFC 8017 §7.1; the name is that of RFC 7518 and Key Vault).
+const AlgorithmRSAOAEP256 = "RSA-OAEP-256"
+
+// NewVaultSlot keeps the repository key as a vault wrapped it.
+func NewVaultSlot(repository RepositoryID, w Wrapped) Slot {
+	return Slot{Holdfast: slotLabel, Format: 1, Repository: repository, Kind: SlotVault, KeyID: w.KeyID, Algorithm: w.Algorithm, Wrapped: w.Bytes}
+}
+
+// VaultKey returns what a vault is to unwrap. A slot of another kind, or with an algorithm that is not known, is KindCorrupt.
+func (s Slot) VaultKey() (Wrapped, error) {
+	if s.Kind != SlotVault || s.Algorithm != AlgorithmRSAOAEP256 || s.KeyID == "" || len(s.Wrapped) == 0 {
+		return Wrapped{}, holdfast.Errorf(holdfast.KindCorrupt, "a key slot of kind %q asks for the algorithm %q of the vault key %q", s.Kind, s.Algorithm, s.KeyID)
+	}
+	return Wrapped{KeyID: s.KeyID, Algorithm: s.Algorithm, Bytes: s.Wrapped}, nil
 }
 
 // NewOpenSlot keeps the repository key in clear.
@@ -124,6 +152,9 @@ func (s Slot) Open(password string) ([]byte, error) {
 func (s Slot) openWithPassword(password string) ([]byte, error) {
 	if cost := (KDFCost{s.Time, s.MemoryKiB, s.Threads}); s.KDF != kdfArgon2id || !cost.bounded() || len(s.Nonce) != nonceSize {
 		return nil, holdfast.Errorf(holdfast.KindCorrupt, "a key slot asks for a key derivation out of bounds")
+	}
+	if s.RecoveryCode {
+		password = canonicalCode(password)
 	}
 	key, err := newAEAD(s.passwordKey(password)).Open(nil, s.Nonce, s.Wrapped, slotAD(s.Repository))
 	if err != nil || len(key) != Size {

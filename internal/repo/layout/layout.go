@@ -73,12 +73,14 @@ func (k Kind) BytesMax() int64 {
 	return ObjectBytesMax
 }
 
-// LogPrefix begins the names of log entries.
-const LogPrefix = "log/"
+// Prefixes of the objects that are looked for by listing: log entries, and key slots and rings.
+const (
+	LogPrefix  = "log/"
+	KeysPrefix = "keys/"
+)
 
 // Prefixes of object names, one per kind.
 const (
-	keysPrefix  = "keys/"
 	statePrefix = "state/"
 	dataPrefix  = "data/"
 	treePrefix  = "tree/"
@@ -104,7 +106,7 @@ func Name(kind Kind, hash Hash) string {
 	digits := hex.EncodeToString(hash[:])
 	switch kind {
 	case KeyObject:
-		return keysPrefix + digits
+		return KeysPrefix + digits
 	case State:
 		return statePrefix + digits
 	case DataPack:
@@ -137,7 +139,7 @@ func Parse(name string) (Kind, Hash) {
 		kind   Kind
 		spread bool
 	}{
-		{keysPrefix, KeyObject, false},
+		{KeysPrefix, KeyObject, false},
 		{statePrefix, State, false},
 		{dataPrefix, DataPack, true},
 		{treePrefix, TreePack, true},

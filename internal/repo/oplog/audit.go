@@ -29,7 +29,7 @@ type Audited struct {
 // is as complete as the log allows. An entry is known to be missing when a later one exists; newest, which may come from a
 // listing, is the greatest number seen, and only makes the audit look further.
 func Audit(ctx context.Context, store blob.Store, ring *keys.Ring, newest uint64) (Audited, error) {
-	l := &Log{store: store, ring: ring}
+	l := &Log{store: store, access: Access{Ring: ring}}
 	head, err := l.findHead(ctx)
 	if err != nil && (!holdfast.IsKind(err, holdfast.KindNotFound) || newest == 0) {
 		return Audited{}, err

@@ -58,6 +58,8 @@ type Entry struct {
 	*Shape           // genesis
 	Slots   []string `json:"slots,omitempty"`
 	KeyRing string   `json:"keyRing,omitempty"`
+	// LeastGeneration ends the use of older generations: entries after this one must have been written with it or a newer one.
+	LeastGeneration uint32 `json:"leastGeneration,omitempty"`
 
 	Owner string `json:"owner,omitempty"`
 	Epoch uint64 `json:"epoch,omitempty"`
@@ -76,6 +78,18 @@ type Entry struct {
 	Sealed   []byte              `json:"sealed,omitempty"`
 
 	Proof *Proof `json:"proof,omitempty"`
+
+	// Private is what is to be sealed: Append makes Sealed of it with the generation that the entry gets. Never stored.
+	Private []byte `json:"-"`
+}
+
+// sealContext binds the private part to the point, where the entry has one, or to the session.
+func (e Entry) sealContext() string {
+	subject := string(e.Point)
+	if subject == "" && e.Session != nil {
+		subject = e.Session.String()
+	}
+	return SealContext(e.Kind, subject)
 }
 
 // Proof says what was read and found right, and what damage is known from now on (doc/format.md §6.6).
@@ -93,7 +107,7 @@ type Proof struct {
 // Shape is the parameters' place in the genesis entry.
 type Shape = layout.Parameters
 
-// SealContext binds the sealed part of an entry to what it belongs to.
+// SealContext binds the sealed part of an entry to what it belongs to: its point where it has one, or its session.
 func SealContext(kind Kind, subject string) string { return string(kind) + "|" + subject }
 
 const entryVersion = 1

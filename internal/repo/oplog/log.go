@@ -39,11 +39,38 @@ type Log struct {
 	clock  clock.Clock
 	writer string
 
-	mu     sync.Mutex // guards the fields below; held across Sync and Append
-	state  State
-	ring   *keys.Ring // nil until Unlock
-	unseen []parsed   // entries read before Unlock, still to be authenticated
-	damage []Problem  // entries that could not be read or do not prove themselves
+	mu      sync.Mutex // guards the fields below; held across Sync and Append
+	state   State
+	access  Access    // its Ring is nil until Unlock
+	keyRing string    // the ring object that access.Ring holds
+	keySets []KeySet  // seen before Unlock, oldest first
+	unseen  []parsed  // entries read before Unlock, still to be authenticated
+	damage  []Problem // entries that could not be read or do not prove themselves
+}
+
+// Access is what a log is read and written with.
+type Access struct {
+	Ring *keys.Ring // of the newest key change
+	// Reopen returns the ring of that object name after a key change; Ring then adopts it. nil: key changes are not followed.
+	Reopen func(ctx context.Context, keyRing string) (*keys.Ring, error)
+	// Installation is whom the writer belongs to, "" for nobody. A repository that another installation owns is not written.
+	Installation string
+}
+
+// KeySet is what a key change, or the birth, made current.
+type KeySet struct {
+	Slots   []string
+	KeyRing string
+}
+
+// KeySets returns the key sets that were met before Unlock, newest first. Without a key nobody can tell whether an entry is
+// ours, so one of them may be a stranger's.
+func (l *Log) KeySets() []KeySet {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	sets := slices.Clone(l.keySets)
+	slices.Reverse(sets)
+	return sets
 }
 
 // Damage returns the entries met so far that are missing or do not prove themselves. What they said is unknown, so a log with
@@ -97,19 +124,20 @@ func newWriter() string { return fmt.Sprintf("%x", keys.Random(16)) }
 
 // Unlock authenticates all entries read so far with the ring, and every later one as it is read. When one of them was not
 // written with the key, the log is read anew and that entry is damage like any other: somebody who can write to the store
-// but has no key can stop writers that way, and not readers.
-func (l *Log) Unlock(ctx context.Context, ring *keys.Ring) error {
+// but has no key can stop writers that way, and not readers. It may be called again with a ring of more generations.
+func (l *Log) Unlock(ctx context.Context, a Access) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	unseen := l.unseen
-	l.ring, l.unseen = ring, nil
-	for _, p := range unseen {
-		if p.authenticate(ring) != nil {
-			head := l.state.Next - 1
-			l.state, l.damage = State{}, nil
-			return l.load(ctx, head)
+	strange := l.access.Ring != nil || slices.ContainsFunc(l.unseen, func(p parsed) bool { return p.authenticate(a.Ring) != nil })
+	l.access, l.unseen, l.keySets = a, nil, nil
+	if strange {
+		head := l.state.Next - 1
+		l.state, l.damage = State{}, nil
+		if err := l.load(ctx, head); err != nil {
+			return err
 		}
 	}
+	l.keyRing = l.state.KeyRing
 	return nil
 }
 
@@ -136,7 +164,7 @@ func (l *Log) Sync(ctx context.Context) (State, error) {
 func (l *Log) Append(ctx context.Context, build func(State) (Entry, error)) (Entry, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	holdfast.Invariant(l.ring != nil, "the log is appended to without a key")
+	holdfast.Invariant(l.access.Ring != nil, "the log is appended to without a key")
 	for range appendTriesMax {
 		if err := l.sync(ctx); err != nil {
 			return Entry{}, err
@@ -160,11 +188,11 @@ func (l *Log) Append(ctx context.Context, build func(State) (Entry, error)) (Ent
 // tryAppend puts the entry under the next number. It reports false when another writer was faster.
 func (l *Log) tryAppend(ctx context.Context, e *Entry) (bool, error) {
 	e.Holdfast, e.N, e.Repository, e.Previous = entryVersion, l.state.Next, l.state.Repository, l.state.Head
-	e.Time, e.Writer, e.Generation, e.Checkpoint = l.clock.Now().UTC(), l.writer, l.ring.Current(), l.state.Checkpoint
-	if err := l.state.Allowed(*e); err != nil {
+	e.Time, e.Writer, e.Generation, e.Checkpoint = l.clock.Now().UTC(), l.writer, l.access.Ring.Current(), l.state.Checkpoint
+	if err := l.mayWrite(e); err != nil {
 		return false, err
 	}
-	data, err := encode(*e, l.ring)
+	data, err := l.seal(e)
 	if err != nil {
 		return false, err
 	}
@@ -187,6 +215,30 @@ func (l *Log) tryAppend(ctx context.Context, e *Entry) (bool, error) {
 	}
 	l.state.apply(*e, layout.Sum(data).String())
 	return true, nil
+}
+
+// mayWrite says whether this writer may append the entry now. A session of the owner is given owner and epoch.
+func (l *Log) mayWrite(e *Entry) error {
+	owner := l.state.Owner
+	if owner != "" && owner != l.access.Installation && e.Kind != Owner {
+		return l.state.ownedByAnother()
+	}
+	if owner != "" && e.Kind == Begin {
+		e.Owner, e.Epoch = owner, l.state.Epoch
+	}
+	return l.state.Allowed(*e)
+}
+
+// seal returns the stored bytes of the entry, its private part sealed with the entry's generation.
+func (l *Log) seal(e *Entry) ([]byte, error) {
+	if e.Private != nil {
+		sealed, err := l.access.Ring.SealEntryPart(e.Generation, e.Private, e.sealContext())
+		if err != nil {
+			return nil, err
+		}
+		e.Sealed = sealed
+	}
+	return encode(*e, l.access.Ring)
 }
 
 // Checkpoint appends a checkpoint if one is due. It is an economy for those who open the log later: callers may go on when
@@ -300,7 +352,7 @@ func (l *Log) load(ctx context.Context, head uint64) error {
 	for checkpoint > 0 {
 		p, state, err := l.loadCheckpoint(ctx, checkpoint)
 		if err == nil {
-			l.state, l.unseen = state, []parsed{p}
+			l.state, l.unseen, l.keySets = state, []parsed{p}, []KeySet{{state.Slots, state.KeyRing}}
 			l.state.apply(p.Entry, p.hash)
 			return l.foldUpTo(ctx, head)
 		}
@@ -356,8 +408,8 @@ func (l *Log) loadCheckpoint(ctx context.Context, n uint64) (parsed, State, erro
 // parse reads an entry and, where there is a key, authenticates it.
 func (l *Log) parse(data []byte, n uint64) (parsed, error) {
 	p, err := parse(data, n)
-	if err == nil && l.ring != nil {
-		err = p.authenticate(l.ring)
+	if err == nil && l.access.Ring != nil {
+		err = p.authenticate(l.access.Ring)
 	}
 	return p, err
 }
@@ -381,6 +433,9 @@ func readCheckpoint(ctx context.Context, store blob.Reader, p parsed) (State, er
 // sync reads entries from state.Next on until one is missing and none follows it.
 func (l *Log) sync(ctx context.Context) error {
 	for {
+		if err := l.followKeys(ctx); err != nil {
+			return err
+		}
 		data, err := readEntry(ctx, l.store, l.state.Next)
 		if errors.Is(err, blob.ErrNotFound) {
 			lost, err := l.lostNext(ctx)
@@ -395,6 +450,22 @@ func (l *Log) sync(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// followKeys reads the ring anew when a key change named another one: the entries that follow are written with it.
+func (l *Log) followKeys(ctx context.Context) error {
+	if l.access.Reopen == nil || l.keyRing == l.state.KeyRing {
+		return nil
+	}
+	newer, err := l.access.Reopen(ctx, l.state.KeyRing)
+	if err != nil {
+		return err
+	}
+	if err := l.access.Ring.Adopt(newer); err != nil {
+		return err
+	}
+	l.keyRing = l.state.KeyRing
+	return nil
 }
 
 // lostNext reports whether the next entry, which was just found missing, has one after it and is missing still: it was lost
@@ -456,7 +527,7 @@ func (l *Log) fold(data []byte, n uint64) error {
 	if err := l.state.follows(p); err != nil {
 		return err
 	}
-	if l.ring == nil {
+	if l.access.Ring == nil {
 		l.unseen = append(l.unseen, p)
 	}
 	if err := l.state.Allowed(p.Entry); err != nil {
@@ -467,6 +538,9 @@ func (l *Log) fold(data []byte, n uint64) error {
 		return nil
 	}
 	l.state.apply(p.Entry, p.hash)
+	if l.access.Ring == nil && (p.Kind == Genesis || p.Kind == Keys) {
+		l.keySets = append(l.keySets, KeySet{p.Slots, p.KeyRing})
+	}
 	return nil
 }
 

@@ -50,11 +50,16 @@ func (f fixture) genesis() oplog.Entry {
 
 func (f fixture) open(t testing.TB, store blob.Store) *oplog.Log {
 	t.Helper()
+	return f.openWith(t, store, oplog.Access{Ring: f.ring})
+}
+
+func (f fixture) openWith(t testing.TB, store blob.Store, a oplog.Access) *oplog.Log {
+	t.Helper()
 	l, err := oplog.Open(t.Context(), store, f.clock)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Unlock(t.Context(), f.ring); err != nil {
+	if err := l.Unlock(t.Context(), a); err != nil {
 		t.Fatal(err)
 	}
 	return l
@@ -175,7 +180,7 @@ func TestAppend_LostAnswers(t *testing.T) {
 			if err != nil {
 				continue
 			}
-			if err := opened.Unlock(t.Context(), f.ring); err != nil {
+			if err := opened.Unlock(t.Context(), oplog.Access{Ring: f.ring}); err != nil {
 				t.Fatal(err)
 			}
 			id := at
@@ -406,7 +411,7 @@ func TestUnlock_ForgedEntry(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := forged.Unlock(t.Context(), forger.ring); err == nil { // the whole log is a stranger's to this ring
+	if err := forged.Unlock(t.Context(), oplog.Access{Ring: forger.ring}); err == nil { // the whole log is a stranger's to this ring
 		t.Fatal("a ring that wrote nothing unlocks the log")
 	}
 	stored := forgeRemove(t, f, forger)

@@ -72,7 +72,7 @@ func TestAllowed(t *testing.T) {
 		{"a take-over at the same time", []oplog.Entry{owner("one", 1)}, owner("two", 1), holdfast.KindConflict},
 		{"a take-over that skips", nil, owner("one", 2), holdfast.KindConflict},
 		{"a session of the owner", []oplog.Entry{owner("one", 1)}, owned(1, "one", 1), ""},
-		{"a session of a stranger", []oplog.Entry{owner("one", 1)}, begin(1), holdfast.KindRefused},
+		{"a take-over by nobody", nil, owner("", 1), holdfast.KindConflict},
 		{"a session of the old owner", []oplog.Entry{owner("one", 1), owner("two", 2)}, owned(1, "one", 1), holdfast.KindRefused},
 		{"a publication across a take-over", []oplog.Entry{begin(1), owner("one", 1)}, publish(1), holdfast.KindRefused},
 		{"the abandonment of a session across a take-over", []oplog.Entry{begin(1), owner("one", 1)}, abandon(1), ""},
@@ -96,7 +96,7 @@ func TestAllowed(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			f := newFixture(t)
-			l := f.open(t, f.store)
+			l := f.openWith(t, f.store, oplog.Access{Ring: f.ring, Installation: "one"})
 			mustAdd(t, l, row.before...)
 			if err := add(l, row.entry); holdfast.KindOf(err) != row.kind {
 				t.Errorf("kind %q, want %q: %v", holdfast.KindOf(err), row.kind, err)
@@ -109,7 +109,7 @@ func TestAllowed(t *testing.T) {
 // What each kind means for the state.
 func TestState_Fold(t *testing.T) {
 	f := newFixture(t)
-	l := f.open(t, f.store)
+	l := f.openWith(t, f.store, oplog.Access{Ring: f.ring, Installation: "me"})
 	first := publish(1)
 	first.Added = []string{"index/a"}
 	second := publish(2)

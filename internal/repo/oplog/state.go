@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/repo/keys"
@@ -23,15 +24,19 @@ type State struct {
 	Parameters layout.Parameters `json:"parameters"`
 	Slots      []string          `json:"slots"`
 	KeyRing    string            `json:"keyRing"`
-	Owner      string            `json:"owner,omitempty"`
-	Epoch      uint64            `json:"epoch,omitempty"`
-	Sessions   []SessionState    `json:"sessions"`        // not settled, in order of their begin entries
-	Points     []PointState      `json:"points"`          // visible, in order of publication
-	Runs       []string          `json:"runs"`            // live index runs
-	About      []RunAbout        `json:"about,omitempty"` // of the Runs, in their order; nil when nothing is known of any of them
-	Condemned  []Condemnation    `json:"condemned"`       // in order of their entries, until swept and forgotten
-	Proven     ledger.Ledger     `json:"proven,omitempty"`
-	Damage     string            `json:"damage,omitempty"` // the damage list in force
+	// LeastGeneration is the oldest generation that entries may still be written with; 0 and 1 allow all.
+	LeastGeneration uint32    `json:"leastGeneration,omitempty"`
+	Owner           string    `json:"owner,omitempty"`
+	Epoch           uint64    `json:"epoch,omitempty"`
+	OwnedSince      time.Time `json:"ownedSince,omitzero"` // as the take-over says; for people
+
+	Sessions  []SessionState `json:"sessions"`        // not settled, in order of their begin entries
+	Points    []PointState   `json:"points"`          // visible, in order of publication
+	Runs      []string       `json:"runs"`            // live index runs
+	About     []RunAbout     `json:"about,omitempty"` // of the Runs, in their order; nil when nothing is known of any of them
+	Condemned []Condemnation `json:"condemned"`       // in order of their entries, until swept and forgotten
+	Proven    ledger.Ledger  `json:"proven,omitempty"`
+	Damage    string         `json:"damage,omitempty"` // the damage list in force
 
 	// incomplete says that an entry before Next could not be read, so that what later entries rest on may be unknown here.
 	incomplete bool
@@ -159,6 +164,10 @@ func (s *State) clone() State {
 // an entry that could not be read the rules cannot be judged: what follows was allowed when its writer appended it, so it
 // only has to make sense.
 func (s *State) Allowed(e Entry) error {
+	if e.Generation < s.LeastGeneration {
+		return holdfast.Errorf(holdfast.KindConflict, "the entry was written with generation %d of the key, which has been revoked", e.Generation).
+			WithHint("run again: the repository is then opened with the new key")
+	}
 	if s.incomplete {
 		return s.sensible(e)
 	}
@@ -168,7 +177,7 @@ func (s *State) Allowed(e Entry) error {
 	case Keys:
 		return refuse(len(e.Slots) > 0 && e.KeyRing != "", "a key change names slots and a ring")
 	case Owner:
-		return refuse(e.Epoch == s.Epoch+1, "the repository has been taken over at the same time (epoch %d)", s.Epoch)
+		return refuse(e.Owner != "" && e.Epoch == s.Epoch+1, "the repository has been taken over at the same time (epoch %d)", s.Epoch)
 	case Begin:
 		return s.beginAllowed(e)
 	case Publish:
@@ -217,8 +226,7 @@ func (s *State) beginAllowed(e Entry) error {
 		return holdfast.Errorf(holdfast.KindConflict, "the session exists already")
 	}
 	if s.Owner != "" && (e.Owner != s.Owner || e.Epoch != s.Epoch) {
-		return holdfast.Errorf(holdfast.KindRefused, "the repository is owned by installation %s", s.Owner).
-			WithHint("back up through that installation, or take the repository over")
+		return s.ownedByAnother()
 	}
 	for _, parent := range e.Parents {
 		if s.Point(parent) == nil {
@@ -226,6 +234,12 @@ func (s *State) beginAllowed(e Entry) error {
 		}
 	}
 	return nil
+}
+
+// ownedByAnother tells a writer of another installation, or of none, that it may only read.
+func (s *State) ownedByAnother() error {
+	return holdfast.Errorf(holdfast.KindRefused, "the repository is owned by installation %s", s.Owner).
+		WithHint("write through that installation, or take the repository over: holdfast repo owner take-over --from %s", s.Owner)
 }
 
 func (s *State) publishAllowed(e Entry) error {
@@ -301,9 +315,9 @@ func (s *State) apply(e Entry, hash string) {
 			s.Parameters = *e.Shape
 		}
 	case Keys:
-		s.Slots, s.KeyRing = e.Slots, e.KeyRing
+		s.Slots, s.KeyRing, s.LeastGeneration = e.Slots, e.KeyRing, max(s.LeastGeneration, e.LeastGeneration)
 	case Owner:
-		s.Owner, s.Epoch = e.Owner, e.Epoch
+		s.Owner, s.Epoch, s.OwnedSince = e.Owner, e.Epoch, e.Time
 	case Begin:
 		s.Sessions = append(s.Sessions, SessionState{
 			ID: *e.Session, Subject: e.Subject, Parents: e.Parents, Begun: e.N, Epoch: s.Epoch, Status: SessionOpen, Resources: SealedPart{e.Generation, e.Sealed},

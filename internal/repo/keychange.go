@@ -1,0 +1,479 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/blob"
+	"github.com/holdfast-backup/holdfast/internal/repo/keys"
+	"github.com/holdfast-backup/holdfast/internal/repo/layout"
+	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
+	"github.com/holdfast-backup/holdfast/internal/repo/packlist"
+)
+
+// NewSlot says what is to open the repository: exactly one of Password, RecoveryCode and VaultKey.
+type NewSlot struct {
+	Label        string // for people; must not be that of another slot
+	Password     string
+	RecoveryCode bool   // a password for paper is drawn
+	VaultKey     string // https://VAULT/keys/NAME, with or without a version; needs the Vault that the repository was opened with
+	Replaces     string // a slot, by label or beginning of its id, that goes in the same moment; "" for none
+	KDF          KDFCost
+}
+
+// KeyChange is what a change of keys did.
+type KeyChange struct {
+	Added        []Slot   `json:"added"`
+	Dropped      []Slot   `json:"dropped"`
+	Generation   uint32   `json:"generation"` // that new objects are sealed with
+	RecoveryCode string   `json:"recoveryCode,omitempty"`
+	Exposed      *Exposed `json:"exposed,omitempty"` // nil unless the repository key was replaced
+}
+
+// Exposed is what a revocation cannot take back: who kept an old secret, and a copy of an old slot, reads these for ever.
+type Exposed struct {
+	Slots  []string           `json:"slots"`  // ids of the old slots; their objects go in the next collection, unless a lock holds them
+	Points []holdfast.PointID `json:"points"` // published before
+}
+
+// RotateOptions tell how far a rotation goes.
+type RotateOptions struct {
+	// Revoke replaces the repository key, too: slots that stay are wrapped anew, and nothing that knew the old key writes any more.
+	Revoke    bool
+	Passwords []string // open the password slots that are to stay
+	Drop      []string // slots, by label or beginning of their id, that go
+	KDF       KDFCost
+}
+
+// AddSlot adds a slot, or puts it into the place of another. Data is not touched. The first slot of a repository that was not
+// encrypted replaces the repository key as a revocation does: the old one lies in clear. A label that is taken and a slot
+// that cannot be are KindInvalid; after another error the change is made or not, and AddSlot may be called again.
+func (r *Repository) AddSlot(ctx context.Context, o NewSlot) (KeyChange, error) {
+	if err := o.validate(); err != nil {
+		return KeyChange{}, err
+	}
+	c := &keyChange{r: r, kdf: o.KDF}
+	if o.RecoveryCode {
+		c.result.RecoveryCode = keys.NewRecoveryCode()
+		o.Password = c.result.RecoveryCode
+	}
+	return c.append(ctx, func(ctx context.Context) error {
+		if c.labelled(o.Label) && !c.replacesLabelled(o) {
+			return holdfast.Errorf(holdfast.KindInvalid, "a key slot is called %q already", o.Label).WithField("label").
+				WithHint("choose another label, or replace that slot: --replace %q", o.Label)
+		}
+		if c.open() {
+			return c.encrypt(ctx, o)
+		}
+		if o.Replaces != "" {
+			if err := c.drop(o.Replaces); err != nil {
+				return err
+			}
+		}
+		return c.add(ctx, o)
+	})
+}
+
+// RemoveSlot ends a slot, named by its label or the beginning of its id. The last one stays: KindRefused.
+func (r *Repository) RemoveSlot(ctx context.Context, slot string) (KeyChange, error) {
+	c := &keyChange{r: r}
+	return c.append(ctx, func(context.Context) error {
+		if err := c.drop(slot); err != nil {
+			return err
+		}
+		if len(c.slots) == 0 {
+			return holdfast.Errorf(holdfast.KindRefused, "the last key slot cannot be removed: nobody could open the repository").
+				WithHint("add another one first, or replace this one: holdfast repo key add --replace %s", slot)
+		}
+		return nil
+	})
+}
+
+// Rotate starts a new generation: what is written from now on is sealed with a secret of its own, what was written stays as it
+// is. With Revoke it also replaces the repository key. A slot that can neither be kept nor is named in Drop is KindInvalid.
+func (r *Repository) Rotate(ctx context.Context, o RotateOptions) (KeyChange, error) {
+	c := &keyChange{r: r, kdf: o.KDF}
+	return c.append(ctx, func(ctx context.Context) error {
+		if !o.Revoke {
+			return c.newRing(ctx, r.keys.newest())
+		}
+		return c.revoke(ctx, o)
+	})
+}
+
+func (o NewSlot) validate() error {
+	given := 0
+	for _, set := range []bool{o.Password != "", o.RecoveryCode, o.VaultKey != ""} {
+		if set {
+			given++
+		}
+	}
+	if given != 1 {
+		return holdfast.Errorf(holdfast.KindInvalid, "a key slot is opened by a password, a recovery code or a vault key: exactly one").WithField("newPasswordFile").
+			WithHint("give one of --new-password-file FILE, --recovery-code and --vault-key URL")
+	}
+	if len(o.Label) > labelBytesMax || strings.ContainsFunc(o.Label, func(c rune) bool { return c < ' ' }) {
+		return holdfast.Errorf(holdfast.KindInvalid, "a label has up to %d bytes without control characters", labelBytesMax).WithField("label")
+	}
+	return o.KDF.Validate()
+}
+
+const (
+	labelBytesMax = 100
+	// slotsMax bounds the slots of a repository: opening tries one after the other, and each costs a key derivation.
+	slotsMax = 16
+	// keyChangeTriesMax bounds how often a change is made anew because a collection took its objects for leftovers.
+	keyChangeTriesMax = 8
+)
+
+// keyChange is one change of keys in the making, against the state that Append hands it; begin starts it over for each.
+type keyChange struct {
+	r   *Repository
+	kdf KDFCost
+
+	made   []string // objects written, which must still stand when the entry is appended
+	slots  []Slot   // those that stay and come
+	ring   string
+	least  uint32
+	result KeyChange
+}
+
+// errTaken says that a collection took new key objects for leftovers before the log knew them.
+var errTaken = errors.New("the new key objects have been collected")
+
+// append makes the change that decide describes and appends it.
+func (c *keyChange) append(ctx context.Context, decide func(ctx context.Context) error) (KeyChange, error) {
+	var err error
+	for range keyChangeTriesMax {
+		_, err = c.r.oplog.Append(ctx, func(state oplog.State) (oplog.Entry, error) {
+			if err := c.begin(ctx, state); err != nil {
+				return oplog.Entry{}, err
+			}
+			if err := decide(ctx); err != nil {
+				return oplog.Entry{}, err
+			}
+			return c.entry(ctx, state)
+		})
+		if !errors.Is(err, errTaken) {
+			break
+		}
+	}
+	if errors.Is(err, errTaken) {
+		return KeyChange{}, holdfast.Wrap(holdfast.KindConflict, err, "a collection is in the way of the key change").WithHint("run again")
+	}
+	if err != nil {
+		return KeyChange{}, err
+	}
+	if _, err := c.r.oplog.Sync(ctx); err != nil {
+		// best effort: the change is durable; this handle learns of its own ring at its next look at the log.
+		c.r.log.WarnContext(ctx, "the log was not read after the key change", "error", err)
+	}
+	c.result.Generation = c.r.ring.Current()
+	return c.result, nil
+}
+
+// begin starts from the slots of a state.
+func (c *keyChange) begin(ctx context.Context, state oplog.State) error {
+	c.made, c.slots, c.ring, c.least = nil, nil, state.KeyRing, 0
+	c.result.Added, c.result.Dropped, c.result.Exposed = []Slot{}, []Slot{}, nil
+	for _, name := range state.Slots {
+		slot, err := c.r.describeSlot(ctx, name)
+		if err != nil {
+			return err
+		}
+		slot.Current = true
+		c.slots = append(c.slots, slot)
+	}
+	return nil
+}
+
+// entry returns the entry of the change, after a last look that its objects stand.
+func (c *keyChange) entry(ctx context.Context, state oplog.State) (oplog.Entry, error) {
+	if len(c.slots) > slotsMax {
+		return oplog.Entry{}, holdfast.Errorf(holdfast.KindInvalid, "a repository has at most %d key slots", slotsMax).WithHint("remove one first")
+	}
+	if err := c.r.mustStand(ctx, state, c.made); err != nil {
+		return oplog.Entry{}, err
+	}
+	if c.result.Exposed != nil {
+		for _, p := range state.SortedPoints() {
+			c.result.Exposed.Points = append(c.result.Exposed.Points, p.ID)
+		}
+	}
+	e := oplog.Entry{Kind: oplog.Keys, KeyRing: c.ring, LeastGeneration: c.least}
+	for _, slot := range c.slots {
+		e.Slots = append(e.Slots, slot.object())
+	}
+	return e, nil
+}
+
+// mustStand makes sure that objects which an entry is going to name are there and not condemned: a collection may take what
+// the log does not name yet for leftovers.
+func (r *Repository) mustStand(ctx context.Context, state oplog.State, names []string) error {
+	for _, list := range state.Lists() {
+		data, err := readNamed(ctx, r.store, list, layout.ListBytesMax)
+		if err != nil {
+			return err
+		}
+		condemned, err := packlist.ParseCondemnation(data)
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(names, func(name string) bool { return condemned[name] }) {
+			return errTaken
+		}
+	}
+	for _, name := range names {
+		_, err := r.store.Stat(ctx, name)
+		if errors.Is(err, blob.ErrNotFound) {
+			return errTaken
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *keyChange) labelled(label string) bool {
+	return label != "" && slices.ContainsFunc(c.slots, func(s Slot) bool { return s.Label == label })
+}
+
+func (c *keyChange) replacesLabelled(o NewSlot) bool {
+	i, err := c.find(o.Replaces)
+	return err == nil && c.slots[i].Label == o.Label
+}
+
+func (c *keyChange) open() bool {
+	return slices.ContainsFunc(c.slots, func(s Slot) bool { return s.Kind == string(keys.SlotOpen) })
+}
+
+// find returns the place of the one slot that a label or the beginning of an id names.
+func (c *keyChange) find(name string) (int, error) {
+	var found []int
+	for i, s := range c.slots {
+		if s.Label == name && name != "" {
+			return i, nil
+		}
+		if name != "" && strings.HasPrefix(s.ID, strings.ToLower(name)) {
+			found = append(found, i)
+		}
+	}
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		return 0, holdfast.Errorf(holdfast.KindNotFound, "the repository has no key slot %q", name).WithField("slot").WithHint("see: holdfast repo key list")
+	}
+	return 0, holdfast.Errorf(holdfast.KindInvalid, "%d key slots begin with %q", len(found), name).WithField("slot").WithHint("give more digits of the id, or the label")
+}
+
+// drop takes a slot out of the change.
+func (c *keyChange) drop(name string) error {
+	i, err := c.find(name)
+	if err != nil {
+		return err
+	}
+	c.result.Dropped = append(c.result.Dropped, ended(c.slots[i]))
+	c.slots = slices.Delete(c.slots, i, i+1)
+	return nil
+}
+
+// ended is a slot that is not current any more.
+func ended(s Slot) Slot {
+	s.Current = false
+	return s
+}
+
+// add wraps the repository key anew.
+func (c *keyChange) add(ctx context.Context, o NewSlot) error {
+	return c.wrap(ctx, o, c.r.keys.newest())
+}
+
+// wrap stores a slot with a repository key in it.
+func (c *keyChange) wrap(ctx context.Context, o NewSlot, repositoryKey []byte) error {
+	slot, err := newSlot(ctx, c.r.id, repositoryKey, o, c.r.vault)
+	if err != nil {
+		return err
+	}
+	slot.Created = c.r.clock.Now().UTC().Truncate(time.Second)
+	data, err := slot.Encode()
+	if err != nil {
+		return err
+	}
+	name, err := c.r.put(ctx, layout.KeyObject, data)
+	if err != nil {
+		return err
+	}
+	c.made = append(c.made, name)
+	added := describe(name, slot)
+	added.Current = true
+	c.slots, c.result.Added = append(c.slots, added), append(c.result.Added, added)
+	return nil
+}
+
+// newSlot makes a slot, and opens it before anybody relies on it.
+func newSlot(ctx context.Context, id keys.RepositoryID, repositoryKey []byte, o NewSlot, vault Vault) (keys.Slot, error) {
+	if o.VaultKey == "" {
+		slot := keys.NewPasswordSlot(id, repositoryKey, o.Password, o.KDF)
+		slot.Label, slot.RecoveryCode = o.Label, o.RecoveryCode
+		return slot, nil
+	}
+	if vault == nil {
+		return keys.Slot{}, holdfast.Errorf(holdfast.KindInvalid, "a vault key needs an Azure identity that may use it").WithField("vaultKey").
+			WithHint("give --azure FILE, or set HOLDFAST_AZURE")
+	}
+	wrapped, err := vault.Wrap(ctx, o.VaultKey, repositoryKey)
+	if err != nil {
+		return keys.Slot{}, err
+	}
+	slot := keys.NewVaultSlot(id, wrapped)
+	slot.Label = o.Label
+	back, err := unwrap(ctx, vault, slot)
+	if err != nil {
+		return keys.Slot{}, err
+	}
+	if string(back) != string(repositoryKey) {
+		return keys.Slot{}, holdfast.Errorf(holdfast.KindUnavailable, "the vault key %s does not unwrap what it wrapped", wrapped.KeyID).WithHint("run again, or use another key")
+	}
+	return slot, nil
+}
+
+// newRing stores a ring with one more generation under a repository key.
+func (c *keyChange) newRing(ctx context.Context, repositoryKey []byte) error {
+	ring := c.r.ring.Rotated()
+	data, err := ring.Encode(repositoryKey)
+	if err != nil {
+		return err
+	}
+	if c.ring, err = c.r.put(ctx, layout.KeyObject, data); err != nil {
+		return err
+	}
+	c.made, c.least = append(c.made, c.ring), 0
+	return nil
+}
+
+// replaceKey draws a new repository key and ends the use of all older generations.
+func (c *keyChange) replaceKey(ctx context.Context) ([]byte, error) {
+	repositoryKey := keys.Random(keys.Size)
+	if err := c.newRing(ctx, repositoryKey); err != nil {
+		return nil, err
+	}
+	c.r.keys.add(repositoryKey) // to follow our own change
+	c.least = c.r.ring.Current() + 1
+	c.result.Exposed = &Exposed{Slots: []string{}, Points: []holdfast.PointID{}}
+	for _, s := range c.slots {
+		c.result.Exposed.Slots = append(c.result.Exposed.Slots, s.ID)
+	}
+	return repositoryKey, nil
+}
+
+// encrypt ends the open slot of a repository that was not encrypted.
+func (c *keyChange) encrypt(ctx context.Context, o NewSlot) error {
+	repositoryKey, err := c.replaceKey(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range c.slots {
+		c.result.Dropped = append(c.result.Dropped, ended(s))
+	}
+	c.slots = nil
+	return c.wrap(ctx, o, repositoryKey)
+}
+
+// revoke replaces the repository key and wraps it anew for every slot that stays.
+func (c *keyChange) revoke(ctx context.Context, o RotateOptions) error {
+	if c.open() {
+		return holdfast.Errorf(holdfast.KindInvalid, "the repository is not encrypted, so there is no secret to revoke").WithField("revoke").
+			WithHint("encrypt it: holdfast repo key add --new-password-file FILE")
+	}
+	all := slices.Clone(c.slots)
+	for _, name := range o.Drop {
+		if err := c.drop(name); err != nil {
+			return err
+		}
+	}
+	staying, err := c.staying(ctx, o)
+	if err != nil {
+		return err
+	}
+	for _, s := range c.slots {
+		c.result.Dropped = append(c.result.Dropped, ended(s))
+	}
+	c.slots = all // what an old key holder has seen
+	repositoryKey, err := c.replaceKey(ctx)
+	if err != nil {
+		return err
+	}
+	c.slots = nil
+	for _, slot := range staying {
+		if err := c.wrap(ctx, slot, repositoryKey); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// staying returns how each slot that was not dropped is to be wrapped anew.
+func (c *keyChange) staying(ctx context.Context, o RotateOptions) ([]NewSlot, error) {
+	var staying []NewSlot
+	var closed []string
+	for _, s := range c.slots {
+		slot, err := readSlot(ctx, c.r.store, s.object(), c.r.id)
+		if err != nil && !isDamage(err) {
+			return nil, err
+		}
+		again, ok := c.again(slot, o)
+		if err != nil || !ok {
+			closed = append(closed, s.name())
+			continue
+		}
+		staying = append(staying, again)
+	}
+	if len(closed) > 0 {
+		return nil, holdfast.Errorf(holdfast.KindInvalid, "these key slots cannot be wrapped anew without their secret: %s", strings.Join(closed, ", ")).WithField("drop").
+			WithHint("give the password of each that is to stay (--also-password-file FILE; --azure FILE for vault keys), or end it with --drop SLOT")
+	}
+	if len(staying) == 0 {
+		return nil, holdfast.Errorf(holdfast.KindRefused, "the last key slot cannot be removed: nobody could open the repository").WithHint("keep one slot")
+	}
+	return staying, nil
+}
+
+// again says how a slot is wrapped anew; false when its secret is not at hand.
+func (c *keyChange) again(slot keys.Slot, o RotateOptions) (NewSlot, bool) {
+	switch slot.Kind {
+	case keys.SlotVault:
+		return NewSlot{Label: slot.Label, VaultKey: withoutVersion(slot.KeyID)}, c.r.vault != nil
+	case keys.SlotPassword:
+		for _, password := range o.Passwords {
+			if _, err := slot.Open(password); err == nil {
+				return NewSlot{Label: slot.Label, Password: password, RecoveryCode: slot.RecoveryCode, KDF: o.KDF}, true
+			}
+		}
+	case keys.SlotOpen:
+	}
+	return NewSlot{}, false
+}
+
+// withoutVersion returns the id of a vault key whose newest version is meant.
+func withoutVersion(keyID string) string {
+	if at := strings.LastIndex(keyID, "/keys/"); at >= 0 {
+		name, _, _ := strings.Cut(keyID[at+len("/keys/"):], "/")
+		return keyID[:at] + "/keys/" + name
+	}
+	return keyID
+}
+
+// name is how a slot is called in a sentence.
+func (s Slot) name() string {
+	if s.Label != "" {
+		return fmt.Sprintf("%q (%.8s)", s.Label, s.ID)
+	}
+	return fmt.Sprintf("%.8s", s.ID)
+}
