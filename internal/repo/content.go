@@ -59,7 +59,7 @@ func (v *verifier) checkContent(ctx context.Context) error {
 
 // explains reports whether something that the point needs is known to be damaged.
 func (v *verifier) explains(ctx context.Context, p oplog.PointState) (bool, error) {
-	packs, includes, err := expandPackList(ctx, v.store, p.List)
+	packs, includes, err := listsIn(v.store).Expand(ctx, p.List)
 	if err != nil {
 		return true, ignoreDamage(err)
 	}

@@ -41,8 +41,7 @@ func VerifyChanged(ctx context.Context, store blob.Store, o VerifyOptions, audit
 
 // Condemn appends a condemnation of objects, as a collection does, and returns its list.
 func Condemn(ctx context.Context, r *Repository, names ...string) (string, error) {
-	text := packlist.CondemnationLabel + "\n" + strings.Join(names, "\n") + "\n"
-	list, err := r.put(ctx, layout.List, []byte(text))
+	list, err := r.put(ctx, layout.List, packlist.Condemnation{Repository: r.id, Names: names}.Encode())
 	if err != nil {
 		return "", err
 	}

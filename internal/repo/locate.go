@@ -82,8 +82,13 @@ func (s *runSet) condemnedPacks(ctx context.Context, state oplog.State) (map[str
 			if err != nil {
 				return nil, err
 			}
-			if names, err = packlist.ParseCondemnation(data); err != nil {
+			condemnation, err := packlist.ParseCondemnation(data)
+			if err != nil {
 				return nil, err
+			}
+			names = map[string]bool{}
+			for _, name := range condemnation.Names {
+				names[name] = true
 			}
 			s.condemned[list] = names
 		}

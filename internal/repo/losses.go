@@ -113,7 +113,7 @@ func (v *verifier) unpublished(ctx context.Context) ([]holdfast.PointID, error) 
 		if kind, _ := layout.Parse(name); kind != layout.List || v.known[name] || v.isProblem(name) {
 			continue
 		}
-		list, err := readPackList(ctx, v.store, name)
+		list, err := listsIn(v.store).Read(ctx, name)
 		if isDamage(err) {
 			continue
 		}

@@ -124,18 +124,6 @@ func (b *rebuild) flush(ctx context.Context) error {
 	return nil
 }
 
-func (r *Repository) neededByPoints(ctx context.Context, state oplog.State) ([]string, error) {
-	var all []string
-	for _, p := range state.Points {
-		packs, _, err := expandPackList(ctx, r.store, p.List)
-		if err != nil && !isDamage(err) {
-			return nil, err
-		}
-		all = append(all, packs...)
-	}
-	return sortedUnique(all), nil
-}
-
 // addDirectory adds what a pack's directory says.
 func (r *Repository) addDirectory(ctx context.Context, name string, c *index.Contents) error {
 	object, err := seal.OpenObject(ctx, r.store, name, r.ring, r.codec, layout.ObjectBytesMax)

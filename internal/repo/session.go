@@ -309,7 +309,11 @@ func (s *Session) writePackList(ctx context.Context, point holdfast.PointID) (st
 	packs := slices.AppendSeq(slices.Clone(s.packs), maps.Keys(s.reused))
 	s.mu.Unlock()
 	list := packlist.List{Repository: s.r.id, Session: s.id, Point: point, Packs: packs}
-	return s.r.writePackList(ctx, list, parents)
+	gone, err := goneIn(ctx, s.r.store, s.r.oplog.State())
+	if err != nil && !isDamage(err) { // else: a list may name too many
+		return "", err
+	}
+	return s.r.listWriter(gone).Write(ctx, list, parents)
 }
 
 // checkCondemned makes sure that nothing which the point, or the index with it, builds on has been condemned since the session

@@ -70,7 +70,31 @@ func Verify(ctx context.Context, store blob.Store, o VerifyOptions) (Report, err
 	if err != nil {
 		return Report{}, err
 	}
+	for range verifyRoundsMax - 1 {
+		report, err := v.check(ctx, audited)
+		if err != nil || report.OK {
+			return report, err
+		}
+		if audited, err = v.auditLog(ctx); err != nil || audited.State.Next == v.state.Next {
+			return report, err
+		}
+		v = v.again()
+	}
 	return v.check(ctx, audited)
+}
+
+// verifyRoundsMax bounds how often a repository that somebody works on is looked at again: what was missed may have been removed
+// or collected since the log was read, and then it is no damage.
+const verifyRoundsMax = 3
+
+// again returns a verifier that need not hash again what v found sound.
+func (v *verifier) again() *verifier {
+	next := newVerifier(v.store, v.o)
+	next.checked, next.bytes = v.checked, v.bytes
+	next.sound = func(name string) bool {
+		return v.present[name] && !v.isProblem(name) || v.sound != nil && v.sound(name)
+	}
+	return next
 }
 
 // check is what follows the audit of the log.
@@ -109,6 +133,9 @@ type verifier struct {
 	checked  int
 	bytes    int64
 }
+
+// checkpointsKept is how many of the newest checkpoints must be there: those before them may have been collected.
+const checkpointsKept = 2
 
 func newVerifier(store blob.Store, o VerifyOptions) *verifier {
 	return &verifier{store: store, o: o, problems: map[string]string{}, hit: map[holdfast.PointID]bool{}}
@@ -152,10 +179,12 @@ func (v *verifier) noteLog(audited oplog.Audited) {
 	for n := range v.state.Next {
 		v.known[layout.EntryName(n)] = true
 	}
-	for name := range audited.Checkpoints {
-		v.known[name] = true
+	for i, name := range audited.Checkpoints {
+		if i+checkpointsKept >= len(audited.Checkpoints) {
+			v.known[name] = true
+		}
 	}
-	for _, name := range slices.Concat(v.state.Slots, []string{v.state.KeyRing}, v.state.Runs, v.state.Lists()) {
+	for _, name := range slices.Concat(v.state.Slots, []string{v.state.KeyRing}, v.state.Runs, v.state.Lists(), v.state.Gone) {
 		if name != "" {
 			v.known[name] = true
 		}
@@ -271,8 +300,9 @@ func belongs(kind layout.Kind, beginning []byte, id keys.RepositoryID) bool {
 	case layout.State:
 		return bytes.Contains(beginning, []byte(`"holdfast":"log state"`)) && bytes.Contains(beginning, []byte(`"repository":"`+id.String()+`"`))
 	case layout.List:
-		return bytes.HasPrefix(beginning, []byte(packlist.CondemnationLabel+"\n")) ||
-			bytes.HasPrefix(beginning, fmt.Appendf(nil, "%s\nrepository %s\n", packlist.Label, id))
+		return slices.ContainsFunc([]string{packlist.Label, packlist.CondemnationLabel, packlist.GoneLabel}, func(label string) bool {
+			return bytes.HasPrefix(beginning, fmt.Appendf(nil, "%s\nrepository %s\n", label, id))
+		})
 	case layout.DataPack, layout.TreePack, layout.IndexRun, layout.Manifest:
 		header, err := seal.ParseHeader(beginning)
 		return err == nil && header.Kind.ObjectKind() == kind && header.Repository == id
@@ -288,11 +318,16 @@ func (v *verifier) checkPoints(ctx context.Context) error {
 			return err
 		}
 	}
+	gone, err := v.goneAndCondemned(ctx)
+	if err != nil {
+		return err
+	}
 	for _, p := range v.state.Points {
-		packs, includes, err := expandPackList(ctx, v.store, p.List)
+		packs, includes, err := listsIn(v.store).Expand(ctx, p.List)
 		if err != nil && !isDamage(err) {
 			return err
 		}
+		packs = gone.Resolve(packs)
 		if err != nil {
 			v.listLost = true
 			v.hits(p.ID)
@@ -310,6 +345,30 @@ func (v *verifier) checkPoints(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// goneAndCondemned returns what became of packs that lists name and that are not to be missed: those that are condemned count as
+// gone already. A record that cannot be read is named as damage by itself.
+func (v *verifier) goneAndCondemned(ctx context.Context) (packlist.Gone, error) {
+	gone, err := goneIn(ctx, v.store, v.state)
+	if err != nil {
+		gone = packlist.Gone{}
+	}
+	for _, list := range v.state.Lists() {
+		data, readErr := readNamed(ctx, v.store, list, layout.ListBytesMax)
+		if readErr != nil {
+			err = errors.Join(err, ignoreDamage(readErr))
+			continue
+		}
+		condemnation, _ := packlist.ParseCondemnation(data) // what is not one is damage, and named
+		for _, name := range condemnation.Names {
+			v.known[name] = v.known[name] || v.present[name] // on its way out: neither missed nor an orphan
+			if _, ok := gone[name]; !ok {
+				gone[name] = nil
+			}
+		}
+	}
+	return gone, ignoreDamage(err)
 }
 
 func (v *verifier) isProblem(name string) bool {

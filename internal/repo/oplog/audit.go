@@ -19,7 +19,7 @@ type Problem struct {
 // Audited is a log as Audit found it.
 type Audited struct {
 	State       State
-	Checkpoints map[string]bool // checkpoint objects that entries name
+	Checkpoints []string // checkpoint objects that entries name, oldest first; those before the last two may have been collected
 	Problems    []Problem
 }
 
@@ -34,7 +34,7 @@ func Audit(ctx context.Context, store blob.Store, ring *keys.Ring, newest uint64
 	if err != nil && (!holdfast.IsKind(err, holdfast.KindNotFound) || newest == 0) {
 		return Audited{}, err
 	}
-	a := auditor{store: store, ring: ring, found: Audited{Checkpoints: map[string]bool{}}}
+	a := auditor{store: store, ring: ring, found: Audited{}}
 	for n := range max(head, newest) + 1 {
 		data, err := readEntry(ctx, store, n)
 		if err != nil && !errors.Is(err, blob.ErrNotFound) && !holdfast.IsKind(err, holdfast.KindCorrupt) {
@@ -106,7 +106,7 @@ func (a *auditor) read(n uint64, data []byte, readErr error) (parsed, error) {
 // checkpoint compares a checkpoint with the log that it sums up, or, after a loss, takes its word.
 func (a *auditor) checkpoint(ctx context.Context, p parsed) error {
 	state := &a.found.State
-	a.found.Checkpoints[p.State] = true
+	a.found.Checkpoints = append(a.found.Checkpoints, p.State)
 	if !state.incomplete {
 		want, err := state.Encode()
 		if err != nil {

@@ -158,6 +158,19 @@ func (l *Log) Sync(ctx context.Context) (State, error) {
 	return l.state.clone(), nil
 }
 
+// Entry reads the entry of that number, which must be one that the log's state has taken in. One that does not prove itself is
+// KindCorrupt.
+func (l *Log) Entry(ctx context.Context, n uint64) (Entry, error) {
+	data, err := readEntry(ctx, l.store, n)
+	if err != nil {
+		return Entry{}, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p, err := l.parse(data, n)
+	return p.Entry, err
+}
+
 // Append adds one entry. build makes it from the state that holds when it is appended; it may be called again, each time
 // with a newer state, and its error ends the append. When Append returns nil the entry is durable. After an error the
 // entry is in the log or not; a caller that must know calls Sync and looks.

@@ -1,6 +1,7 @@
 package oplog_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/holdfast-backup/holdfast"
@@ -88,6 +89,8 @@ func TestAllowed(t *testing.T) {
 		{"an index that tells about its runs", nil, oplog.Entry{Kind: oplog.Index, Added: []string{"index/a"}, About: []oplog.RunAbout{{Entries: 1}}}, ""},
 		{"an index that tells about other runs", nil, oplog.Entry{Kind: oplog.Index, Added: []string{"index/a"}, About: make([]oplog.RunAbout, 2)}, holdfast.KindConflict},
 		{"a condemnation", nil, condemn, ""},
+		{"a condemnation by a session", []oplog.Entry{begin(1)}, oplog.Entry{Kind: oplog.Condemn, List: "lists/c", Session: session(1)}, ""},
+		{"a condemnation by an abandoned session", []oplog.Entry{begin(1), abandon(1)}, oplog.Entry{Kind: oplog.Condemn, List: "lists/c", Session: session(1)}, holdfast.KindConflict},
 		{"a condemnation of nothing", nil, oplog.Entry{Kind: oplog.Condemn}, holdfast.KindConflict},
 		{"a sweep", []oplog.Entry{condemn}, swept, ""},
 		{"a sweep of nothing", nil, swept, holdfast.KindConflict},
@@ -182,6 +185,23 @@ func TestState_SweptCondemnations(t *testing.T) {
 				t.Errorf("condemnations %+v", s.Condemned)
 			}
 		})
+	}
+}
+
+// Condemnations change the records of gone packs as they say, and leave their number behind when they are forgotten: by it a
+// collector sees that another one condemned something since it looked.
+func TestState_RecordsOfGonePacks(t *testing.T) {
+	f := newFixture(t)
+	l := f.open(t, f.store)
+	mustAdd(t, l,
+		oplog.Entry{Kind: oplog.Condemn, List: "lists/1", Added: []string{"lists/a"}}, oplog.Entry{Kind: oplog.Swept, List: "lists/1"},
+		oplog.Entry{Kind: oplog.Condemn, List: "lists/2", Added: []string{"lists/b"}, Dropped: []string{"lists/a"}}, oplog.Entry{Kind: oplog.Swept, List: "lists/2"})
+	s := l.State()
+	if !slices.Equal(s.Gone, []string{"lists/b"}) || s.LastCondemned != 3 || len(s.Condemned) != 0 {
+		t.Errorf("records %v, last condemnation %d, condemned %v", s.Gone, s.LastCondemned, s.Condemned)
+	}
+	if e, err := l.Entry(t.Context(), 3); err != nil || e.List != "lists/2" {
+		t.Errorf("entry 3: %+v, %v", e, err)
 	}
 }
 

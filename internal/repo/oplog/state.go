@@ -38,6 +38,9 @@ type State struct {
 	Proven    ledger.Ledger  `json:"proven,omitempty"`
 	Damage    string         `json:"damage,omitempty"` // the damage list in force
 
+	LastCondemned uint64   `json:"lastCondemned,omitempty"` // number of the newest condemn entry, 0 for none
+	Gone          []string `json:"gone,omitempty"`          // records of condemned packs that pack lists still name
+
 	// incomplete says that an entry before Next could not be read, so that what later entries rest on may be unknown here.
 	incomplete bool
 }
@@ -157,6 +160,7 @@ func (s *State) clone() State {
 	c.Runs = slices.Clone(s.Runs)
 	c.About = slices.Clone(s.About)
 	c.Condemned = slices.Clone(s.Condemned)
+	c.Gone = slices.Clone(s.Gone)
 	return c
 }
 
@@ -191,7 +195,7 @@ func (s *State) Allowed(e Entry) error {
 	case Annotate:
 		return refuse(s.Point(e.Point) != nil, "there is no restore point %s", e.Point)
 	case Condemn:
-		return refuse(e.List != "", "a condemnation names its list")
+		return s.condemnAllowed(e)
 	case Swept:
 		return refuse(slices.ContainsFunc(s.Condemned, func(c Condemnation) bool { return c.List == e.List && !c.Swept }), "%s was not condemned", e.List)
 	case Checkpoint:
@@ -270,7 +274,7 @@ func aboutAdded(e Entry) error {
 func (s *State) removeAllowed(e Entry) error {
 	for _, id := range e.Points {
 		if s.Point(id) == nil {
-			return holdfast.Errorf(holdfast.KindNotFound, "there is no restore point %s", id)
+			return holdfast.Errorf(holdfast.KindNotFound, "there is no restore point %s", id).WithField("point")
 		}
 		for _, session := range s.Sessions {
 			if session.Status == SessionOpen && slices.Contains(session.Parents, id) {
@@ -279,6 +283,17 @@ func (s *State) removeAllowed(e Entry) error {
 		}
 	}
 	return nil
+}
+
+// condemnAllowed judges what the state tells. Whether a visible point or an open session needs what the list names is judged by
+// the collector, who has read the list.
+func (s *State) condemnAllowed(e Entry) error {
+	if e.Session != nil {
+		if err := s.sessionIs(e, SessionOpen); err != nil {
+			return err
+		}
+	}
+	return refuse(e.List != "", "a condemnation names its list")
 }
 
 func (s *State) sessionIs(e Entry, wanted ...SessionStatus) error {
@@ -343,6 +358,7 @@ func (s *State) apply(e Entry, hash string) {
 		}
 	case Condemn:
 		s.Condemned = append(s.Condemned, Condemnation{List: e.List, Number: e.N})
+		s.LastCondemned, s.Gone = e.N, changed(s.Gone, e)
 	case Swept:
 		for i := range s.Condemned {
 			s.Condemned[i].Swept = s.Condemned[i].Swept || s.Condemned[i].List == e.List
@@ -440,6 +456,17 @@ func (s *State) AboutRun(i int) RunAbout {
 		return RunAbout{}
 	}
 	return s.About[i]
+}
+
+// changed returns names less those that an entry drops, and those that it adds.
+func changed(names []string, e Entry) []string {
+	names = slices.DeleteFunc(names, func(name string) bool { return slices.Contains(e.Dropped, name) })
+	for _, name := range e.Added {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 func (s *State) dropSession(id holdfast.SessionID) {

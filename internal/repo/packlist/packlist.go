@@ -1,5 +1,7 @@
-// Package packlist is the text form of pack lists and condemnation lists (doc/format.md §10 and §12). It needs no key and
-// touches no storage.
+// Package packlist is the lists of packs: their text (doc/format.md §10), how lists of points stay short, condemnation lists, and
+// the records of what became of packs that are gone (§12).
+//
+// It needs no key, and no storage but what a Source reads and a Writer's Put writes. It never decides what is needed.
 package packlist
 
 import (
@@ -13,11 +15,8 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
 )
 
-// The first lines of the two kinds of list.
-const (
-	Label             = "holdfast pack list 1"
-	CondemnationLabel = "holdfast condemnation 1"
-)
+// Label is the first line of a pack list.
+const Label = "holdfast pack list 1"
 
 // List names the packs that a point needs: maybe more, never fewer (doc/format.md §10).
 type List struct {
@@ -100,20 +99,4 @@ func parseInclude(text string) (Include, error) {
 		err = fmt.Errorf("%q is not a list", name)
 	}
 	return Include{name, int(packs)}, err
-}
-
-// ParseCondemnation reads a condemnation list: its label, then one object name a line (doc/format.md §12).
-func ParseCondemnation(data []byte) (map[string]bool, error) {
-	lines := strings.Split(strings.TrimSuffix(string(data), "\n"), "\n")
-	if lines[0] != CondemnationLabel {
-		return nil, holdfast.Errorf(holdfast.KindCorrupt, "a condemnation list is malformed")
-	}
-	names := map[string]bool{}
-	for _, name := range lines[1:] {
-		if kind, _ := layout.Parse(name); kind == layout.Foreign {
-			return nil, holdfast.Errorf(holdfast.KindCorrupt, "a condemnation list names %.80q", name)
-		}
-		names[name] = true
-	}
-	return names, nil
 }
