@@ -13,7 +13,6 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo/keys"
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
-	"github.com/holdfast-backup/holdfast/internal/repo/packlist"
 )
 
 // NewSlot says what is to open the repository: exactly one of Password, RecoveryCode and VaultKey.
@@ -215,18 +214,12 @@ func (c *keyChange) entry(ctx context.Context, state oplog.State) (oplog.Entry, 
 // mustStand makes sure that objects which an entry is going to name are there and not condemned: a collection may take what
 // the log does not name yet for leftovers.
 func (r *Repository) mustStand(ctx context.Context, state oplog.State, names []string) error {
-	for _, list := range state.Lists() {
-		data, err := readNamed(ctx, r.store, list, layout.ListBytesMax)
-		if err != nil {
-			return err
-		}
-		condemned, err := packlist.ParseCondemnation(data)
-		if err != nil {
-			return err
-		}
-		if slices.ContainsFunc(names, func(name string) bool { return condemned[name] }) {
-			return errTaken
-		}
+	condemned, err := r.runs.condemnedPacks(ctx, state)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(names, func(name string) bool { return condemned[name] }) {
+		return errTaken
 	}
 	for _, name := range names {
 		_, err := r.store.Stat(ctx, name)
