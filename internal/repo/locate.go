@@ -197,8 +197,21 @@ func (r *Repository) opener(ctx context.Context, pack string) (*seal.Opener, err
 	})
 }
 
-// readFrame reads and opens a frame into target's memory, using stored's memory on the way. Both may be nil.
+// readFrame reads and opens a frame into target's memory, using stored's memory on the way. Both may be nil. What somebody put
+// over the pack is seen through.
 func (r *Repository) readFrame(ctx context.Context, place *chunk.Place, target, stored []byte) (plain, scratch []byte, err error) {
+	pack, scratch := place.Pack.Name(), stored
+	err = twice(ctx, r.store, pack, func() (err error) {
+		plain, scratch, err = r.openFrame(ctx, place, target, scratch)
+		if isDamage(err) {
+			r.openers.Drop(pack)
+		}
+		return err
+	})
+	return plain, scratch, err
+}
+
+func (r *Repository) openFrame(ctx context.Context, place *chunk.Place, target, stored []byte) (plain, scratch []byte, err error) {
 	pack := place.Pack.Name()
 	if place.Stored < seal.Overhead || place.Stored > layout.FrameBytesMax+seal.Overhead || place.Offset < seal.HeaderSize {
 		return nil, stored, seal.Damaged(pack, holdfast.Errorf(holdfast.KindCorrupt, "a frame is said to have %d bytes at %d", place.Stored, place.Offset))

@@ -126,7 +126,11 @@ func (b *rebuild) flush(ctx context.Context) error {
 
 // addDirectory adds what a pack's directory says.
 func (r *Repository) addDirectory(ctx context.Context, name string, c *index.Contents) error {
-	object, err := seal.OpenObject(ctx, r.store, name, r.ring, r.codec, layout.ObjectBytesMax)
+	var object *seal.Object
+	err := twice(ctx, r.store, name, func() (err error) {
+		object, err = seal.OpenObject(ctx, r.store, name, r.ring, r.codec, layout.ObjectBytesMax)
+		return err
+	})
 	if err != nil {
 		return err
 	}

@@ -164,6 +164,10 @@ func putKeyObject(ctx context.Context, store blob.Store, encode func() ([]byte, 
 // Open opens a repository. No repository there is KindNotFound, a password that does not fit KindWrongKey, a repository of a
 // newer version KindInvalid, damage that prevents opening KindCorrupt.
 func Open(ctx context.Context, store blob.Store, o OpenOptions) (*Repository, error) {
+	store, err := seeThrough(ctx, store, layout.LogEntry, layout.State, layout.IndexRun)
+	if err != nil {
+		return nil, err
+	}
 	entries, err := oplog.Open(ctx, store, o.Clock)
 	if err != nil {
 		return nil, err
@@ -173,8 +177,12 @@ func Open(ctx context.Context, store blob.Store, o OpenOptions) (*Repository, er
 		return nil, holdfast.Wrap(holdfast.KindCorrupt, err, "the parameters of the repository are out of range")
 	}
 	known := &repositoryKeys{store: store, id: state.Repository}
+	unproven := entries.Unproven()
 	used, err := unlock(ctx, store, entries, known, o)
 	if err != nil {
+		if unproven != nil && (isDamage(err) || holdfast.IsKind(err, holdfast.KindWrongKey)) {
+			return nil, unproven // a newer version may keep its keys in another way
+		}
 		return nil, err
 	}
 	state = entries.State() // less what proved to be a stranger's
@@ -198,16 +206,22 @@ func Open(ctx context.Context, store blob.Store, o OpenOptions) (*Repository, er
 // readNamed reads an object and checks that it matches the hash in its name. A missing one is KindCorrupt: something that the
 // log names must be there.
 func readNamed(ctx context.Context, store blob.Reader, name string, limit int64) ([]byte, error) {
-	data, err := blob.ReadAll(ctx, store, name, limit)
-	if errors.Is(err, blob.ErrNotFound) {
-		return nil, holdfast.Wrap(holdfast.KindCorrupt, err, "%s is missing", name)
-	}
+	var data []byte
+	err := twice(ctx, store, name, func() (err error) {
+		data, err = blob.ReadAll(ctx, store, name, limit)
+		if errors.Is(err, blob.ErrNotFound) {
+			return holdfast.Wrap(holdfast.KindCorrupt, err, "%s is missing", name)
+		}
+		if err != nil {
+			return err
+		}
+		if kind, hash := layout.Parse(name); kind == layout.Foreign || layout.Sum(data) != hash {
+			return holdfast.Errorf(holdfast.KindCorrupt, "%s does not match the hash in its name", name)
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, err
-	}
-	kind, hash := layout.Parse(name)
-	if kind == layout.Foreign || layout.Sum(data) != hash {
-		return nil, holdfast.Errorf(holdfast.KindCorrupt, "%s does not match the hash in its name", name)
 	}
 	return data, nil
 }

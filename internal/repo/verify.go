@@ -50,6 +50,8 @@ type Report struct {
 	Checked int                   `json:"checkedObjects"`
 	Bytes   int64                 `json:"checkedBytes"`
 	Orphans int                   `json:"orphanObjects"` // sound leftovers of runs that died or still work: no damage
+	// Shadowed are objects that somebody overwrote or deleted and that an older version answers: no damage, but somebody was there.
+	Shadowed []string `json:"shadowedObjects"`
 }
 
 // ObjectProblem names an object and what is wrong with it.
@@ -62,10 +64,14 @@ type ObjectProblem struct {
 // there, and at level 2 the content of every restore point. It returns an error only when it could not check; damage is in
 // the report.
 func Verify(ctx context.Context, store blob.Store, o VerifyOptions) (Report, error) {
-	v := newVerifier(store, o)
 	if o.Level == VerifyComplete && o.Repository == nil {
 		return Report{}, holdfast.Errorf(holdfast.KindWrongKey, "level 2 decrypts, so it needs the repository's password").WithHint("give the password, or verify at level 1")
 	}
+	store, err := seeThrough(ctx, store)
+	if err != nil {
+		return Report{}, err
+	}
+	v := newVerifier(store, o)
 	audited, err := v.auditLog(ctx)
 	if err != nil {
 		return Report{}, err
@@ -400,7 +406,7 @@ func (v *verifier) mustExist(ctx context.Context, name string) error {
 func (v *verifier) report(ctx context.Context) (Report, error) {
 	r := Report{
 		OK: len(v.problems) == 0 && len(v.hit) == 0, Level: v.o.Level, Objects: []ObjectProblem{}, Points: slices.Sorted(maps.Keys(v.hit)),
-		VMs: []holdfast.ResourceID{}, Checked: v.checked, Bytes: v.bytes,
+		VMs: []holdfast.ResourceID{}, Checked: v.checked, Bytes: v.bytes, Shadowed: append([]string{}, shadowedIn(v.store)...),
 	}
 	if r.Points == nil {
 		r.Points = []holdfast.PointID{}

@@ -79,6 +79,16 @@ func (c *Cache[K, V]) Get(ctx context.Context, key K, fetch func() (V, error)) (
 	}
 }
 
+// Drop forgets the value of a key.
+func (c *Cache[K, V]) Drop(key K) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if element, ok := c.entries[key]; ok {
+		c.used -= c.cost(c.order.Remove(element).(*entry[K, V]).value)
+		delete(c.entries, key)
+	}
+}
+
 // add inserts a value and drops the oldest ones beyond the limit. The caller holds mu.
 func (c *Cache[K, V]) add(key K, value V) {
 	c.entries[key] = c.order.PushFront(&entry[K, V]{key, value})

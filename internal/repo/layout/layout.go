@@ -169,6 +169,31 @@ func Parse(name string) (Kind, Hash) {
 	return Foreign, Hash{}
 }
 
+// Prefix begins the names of all objects of a kind.
+func Prefix(kind Kind) string {
+	switch kind {
+	case LogEntry:
+		return LogPrefix
+	case KeyObject:
+		return KeysPrefix
+	case State:
+		return statePrefix
+	case DataPack:
+		return dataPrefix
+	case TreePack:
+		return treePrefix
+	case IndexRun:
+		return indexPrefix
+	case Manifest:
+		return pointPrefix
+	case List:
+		return listPrefix
+	case Foreign:
+	}
+	holdfast.Invariant(false, "%v has no prefix", kind)
+	return ""
+}
+
 // ParseEntryName returns the number of a log entry's name.
 func ParseEntryName(name string) (uint64, error) {
 	digits, ok := strings.CutPrefix(name, LogPrefix)

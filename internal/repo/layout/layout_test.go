@@ -21,6 +21,9 @@ func TestName_ParsesBack(t *testing.T) {
 		if err := blob.CheckName(name); err != nil {
 			t.Error(err)
 		}
+		if !strings.HasPrefix(name, layout.Prefix(kind)) {
+			t.Errorf("%s does not begin with %s", name, layout.Prefix(kind))
+		}
 		if kind.BytesMax() <= 0 || kind.String() == "" {
 			t.Errorf("%v has no limit or no word", kind)
 		}

@@ -90,17 +90,11 @@ func (a *auditor) read(n uint64, data []byte, readErr error) (parsed, error) {
 	if readErr != nil {
 		return parsed{}, holdfast.Errorf(holdfast.KindCorrupt, "the log entry is missing or cannot be read")
 	}
-	p, err := parse(data, n)
+	p, err := parseWith(a.ring, data, n)
 	if err != nil {
 		return parsed{}, err
 	}
-	if err := a.found.State.follows(p); err != nil {
-		return parsed{}, err
-	}
-	if a.ring != nil {
-		return p, p.authenticate(a.ring)
-	}
-	return p, nil
+	return p, a.found.State.follows(p)
 }
 
 // checkpoint compares a checkpoint with the log that it sums up, or, after a loss, takes its word.

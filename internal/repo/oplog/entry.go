@@ -151,7 +151,7 @@ const (
 )
 
 // parse reads stored bytes as entry n. Everything that a flipped bit could change is KindCorrupt; an entry of a newer
-// version is KindInvalid.
+// version is KindInvalid, and comes with what authenticates it.
 func parse(stored []byte, n uint64) (parsed, error) {
 	line, mac, err := split(stored)
 	if err != nil {
@@ -166,7 +166,8 @@ func parse(stored []byte, n uint64) (parsed, error) {
 		}
 	}
 	if version.Holdfast != entryVersion || version.Format > layout.FormatVersion || !known(version.Kind) {
-		return parsed{}, newer(n, version.Kind)
+		p.N = n
+		return p, newer(n, version.Kind)
 	}
 	if unreadable != nil {
 		return parsed{}, holdfast.Errorf(holdfast.KindCorrupt, "log entry %d: %v", n, unreadable)
@@ -223,6 +224,19 @@ func known(k Kind) bool {
 		return true
 	}
 	return false
+}
+
+// parseWith is parse for who may have a key: an entry that was not written with it is KindCorrupt, also where it says that it
+// is of a newer version.
+func parseWith(ring *keys.Ring, stored []byte, n uint64) (parsed, error) {
+	p, err := parse(stored, n)
+	if ring == nil || err != nil && !holdfast.IsKind(err, holdfast.KindInvalid) {
+		return p, err
+	}
+	if strange := p.authenticate(ring); strange != nil {
+		return p, strange
+	}
+	return p, err
 }
 
 // authenticate checks an entry's MAC.

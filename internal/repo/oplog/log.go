@@ -46,6 +46,15 @@ type Log struct {
 	keySets []KeySet  // seen before Unlock, oldest first
 	unseen  []parsed  // entries read before Unlock, still to be authenticated
 	damage  []Problem // entries that could not be read or do not prove themselves
+
+	unproven error // of an entry met before Unlock that says it is of a newer version
+}
+
+// Unproven returns the error of an entry that says it is of a newer version, until Unlock has found out whether that is true.
+func (l *Log) Unproven() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.unproven
 }
 
 // Access is what a log is read and written with.
@@ -128,8 +137,8 @@ func newWriter() string { return fmt.Sprintf("%x", keys.Random(16)) }
 func (l *Log) Unlock(ctx context.Context, a Access) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	strange := l.access.Ring != nil || slices.ContainsFunc(l.unseen, func(p parsed) bool { return p.authenticate(a.Ring) != nil })
-	l.access, l.unseen, l.keySets = a, nil, nil
+	strange := l.unproven != nil || l.access.Ring != nil || slices.ContainsFunc(l.unseen, func(p parsed) bool { return p.authenticate(a.Ring) != nil })
+	l.access, l.unseen, l.keySets, l.unproven = a, nil, nil, nil
 	if strange {
 		head := l.state.Next - 1
 		l.state, l.damage = State{}, nil
@@ -369,10 +378,10 @@ func (l *Log) load(ctx context.Context, head uint64) error {
 			l.state.apply(p.Entry, p.hash)
 			return l.foldUpTo(ctx, head)
 		}
-		if !holdfast.IsKind(err, holdfast.KindCorrupt) && !errors.Is(err, blob.ErrNotFound) {
+		if !l.canGoOn(err) {
 			return err
 		}
-		if p.N != checkpoint { // the entry itself cannot be read: only the beginning is left
+		if p.N != checkpoint || p.Checkpoint >= checkpoint { // the entry itself cannot be read, or is a stranger's: only the beginning is left
 			break
 		}
 		checkpoint = p.Checkpoint
@@ -393,7 +402,7 @@ func (l *Log) newestCheckpoint(ctx context.Context, head uint64) (uint64, error)
 				return p.Checkpoint, nil
 			}
 		}
-		if !holdfast.IsKind(err, holdfast.KindCorrupt) && !errors.Is(err, blob.ErrNotFound) {
+		if !l.canGoOn(err) {
 			return 0, err
 		}
 		if n == 0 {
@@ -419,12 +428,13 @@ func (l *Log) loadCheckpoint(ctx context.Context, n uint64) (parsed, State, erro
 }
 
 // parse reads an entry and, where there is a key, authenticates it.
-func (l *Log) parse(data []byte, n uint64) (parsed, error) {
-	p, err := parse(data, n)
-	if err == nil && l.access.Ring != nil {
-		err = p.authenticate(l.access.Ring)
-	}
-	return p, err
+func (l *Log) parse(data []byte, n uint64) (parsed, error) { return parseWith(l.access.Ring, data, n) }
+
+// canGoOn reports whether reading goes on after an entry that could not be used: it is damaged, missing, or says that it is of
+// a newer version while there is no key to tell whether that is true.
+func (l *Log) canGoOn(err error) bool {
+	unproven := holdfast.IsKind(err, holdfast.KindInvalid) && l.access.Ring == nil
+	return holdfast.IsKind(err, holdfast.KindCorrupt) || errors.Is(err, blob.ErrNotFound) || unproven
 }
 
 // readCheckpoint reads the state that a checkpoint entry names. One that does not prove itself is KindCorrupt.
@@ -523,8 +533,11 @@ func (l *Log) foldUpTo(ctx context.Context, head uint64) error {
 // foldOrMark folds an entry, or notes it as damaged and goes on: what later entries say can still be read.
 func (l *Log) foldOrMark(data []byte, n uint64) error {
 	err := l.fold(data, n)
-	if err == nil || !holdfast.IsKind(err, holdfast.KindCorrupt) || n == 0 {
+	if err == nil || !l.canGoOn(err) || n == 0 {
 		return err
+	}
+	if holdfast.IsKind(err, holdfast.KindInvalid) {
+		l.unproven = err
 	}
 	l.damage = append(l.damage, Problem{layout.EntryName(n), err.Error()})
 	l.state.lose(n)

@@ -451,6 +451,7 @@ func forgeRemove(t *testing.T, f, forger fixture) []byte {
 }
 
 // What a newer version wrote stops everybody with KindInvalid: an unknown kind, a greater version of entries, a greater format.
+// Who has the key stops for nothing that was not written with it.
 func TestOpen_NewerFormat(t *testing.T) {
 	for _, change := range [][2]string{{`"kind":"begin"`, `"kind":"gift"`}, {`"holdfast":1`, `"holdfast":2`}, {`"kind":"begin"`, `"format":2,"kind":"begin"`}, {`"subject":"s"`, `"subject":5,"format":2`}} {
 		f := newFixture(t)
@@ -463,14 +464,29 @@ func TestOpen_NewerFormat(t *testing.T) {
 			stored := fmt.Sprintf("%s\nmac %x\n", line, mac)
 			return fmt.Appendf(nil, "%ssum %x\n", stored, sha256.Sum256([]byte(stored)))
 		})
-		if _, err := oplog.Open(t.Context(), f.store, f.clock); !holdfast.IsKind(err, holdfast.KindInvalid) {
-			t.Errorf("%s: open: %v", change[1], err)
+		l, err := oplog.Open(t.Context(), f.store, f.clock)
+		if err != nil || !holdfast.IsKind(l.Unproven(), holdfast.KindInvalid) {
+			t.Fatalf("%s: open: %v", change[1], err)
+		}
+		if err := l.Unlock(t.Context(), oplog.Access{Ring: f.ring}); !holdfast.IsKind(err, holdfast.KindInvalid) {
+			t.Errorf("%s: unlock: %v", change[1], err)
 		}
 		if _, err := before.Sync(t.Context()); !holdfast.IsKind(err, holdfast.KindInvalid) {
 			t.Errorf("%s: sync: %v", change[1], err)
 		}
 		if _, err := oplog.Audit(t.Context(), f.store, nil, 0); !holdfast.IsKind(err, holdfast.KindInvalid) {
 			t.Errorf("%s: audit: %v", change[1], err)
+		}
+		f.store.Adversary().Damage(layout.EntryName(1), func(data []byte) []byte { // the same, with a MAC that nobody with the key wrote
+			line, _, _ := bytes.Cut(data, []byte("\n"))
+			stored := fmt.Sprintf("%s\nmac %x\n", line, make([]byte, 32))
+			return fmt.Appendf(nil, "%ssum %x\n", stored, sha256.Sum256([]byte(stored)))
+		})
+		if l := f.open(t, f.store); len(l.Damage()) != 1 || l.Unproven() != nil {
+			t.Errorf("%s, forged: damage %v, %v", change[1], l.Damage(), l.Unproven())
+		}
+		if a, err := oplog.Audit(t.Context(), f.store, f.ring, 0); err != nil || len(a.Problems) != 1 {
+			t.Errorf("%s, forged: audit: %v, %v", change[1], a.Problems, err)
 		}
 	}
 }
