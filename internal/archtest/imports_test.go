@@ -74,7 +74,8 @@ var table = []ban{
 	{
 		to: []string{
 			"internal/repo/cache", "internal/repo/chunk", "internal/repo/index", "internal/repo/keys", "internal/repo/layout", "internal/repo/ledger",
-			"internal/repo/oplog", "internal/repo/packlist", "internal/repo/seal", "internal/repo/span", "internal/repo/tree",
+			"internal/repo/oplog", "internal/repo/packlist", "internal/repo/seal", "internal/repo/span",
+			"internal/repo/stored", "internal/repo/tree", "internal/repo/verify",
 		},
 		except: []string{"internal/repo"}, tests: true,
 		because: "package repo is the only door to the format; a second door would let its invariants be broken from outside",

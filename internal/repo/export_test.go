@@ -10,6 +10,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
 	"github.com/holdfast-backup/holdfast/internal/repo/packlist"
+	"github.com/holdfast-backup/holdfast/internal/repo/verify"
 )
 
 // AuditedLog is the outcome of the first step of Verify.
@@ -17,7 +18,7 @@ type AuditedLog = oplog.Audited
 
 // AuditLog does the first step of Verify.
 func AuditLog(ctx context.Context, store blob.Store, o VerifyOptions) (AuditedLog, error) {
-	return newVerifier(store, o).auditLog(ctx)
+	return verify.Audit(ctx, store, o.inner())
 }
 
 // CheckEntry returns an error unless the bytes prove themselves as a log entry of that name.
@@ -34,9 +35,11 @@ func CheckEntry(name string, stored []byte) error {
 // store as it is: the one of the clean log when an object changed, and for a log entry that of the log without it, since what an
 // entry that does not prove itself says is not looked at by the audit.
 func VerifyChanged(ctx context.Context, store blob.Store, o VerifyOptions, audited AuditedLog, changed string) (Report, error) {
-	v := newVerifier(store, o)
-	v.sound = func(name string) bool { return name != changed }
-	return v.check(ctx, audited)
+	inner := o.inner()
+	inner.Choose = func(oplog.State, []blob.Info) func(string) bool {
+		return func(name string) bool { return name == changed }
+	}
+	return verify.RunAfter(ctx, store, inner, audited)
 }
 
 // Condemn appends a condemnation of objects, as a collection does, and returns its list.

@@ -2,7 +2,6 @@ package repo
 
 import (
 	"context"
-	"maps"
 	"slices"
 
 	"github.com/holdfast-backup/holdfast/internal/blob"
@@ -20,19 +19,7 @@ func listsIn(store blob.Reader) packlist.Source {
 
 // goneIn returns what became of condemned packs that lists may still name. It needs no key.
 func goneIn(ctx context.Context, store blob.Reader, state oplog.State) (packlist.Gone, error) {
-	all := packlist.Gone{}
-	for _, name := range state.Gone {
-		data, err := readNamed(ctx, store, name, layout.ListBytesMax)
-		if err != nil {
-			return nil, err
-		}
-		gone, err := packlist.ParseGone(data)
-		if err != nil {
-			return nil, err
-		}
-		maps.Copy(all, gone)
-	}
-	return all, nil
+	return listsIn(store).Gone(ctx, state.Gone)
 }
 
 // listWriter stores lists of points.

@@ -2,19 +2,18 @@ package repo
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"slices"
 	"sync"
 
 	"github.com/holdfast-backup/holdfast"
-	"github.com/holdfast-backup/holdfast/internal/blob"
 	"github.com/holdfast-backup/holdfast/internal/repo/chunk"
 	"github.com/holdfast-backup/holdfast/internal/repo/index"
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
 	"github.com/holdfast-backup/holdfast/internal/repo/packlist"
 	"github.com/holdfast-backup/holdfast/internal/repo/seal"
+	"github.com/holdfast-backup/holdfast/internal/repo/stored"
 	"github.com/holdfast-backup/holdfast/internal/repo/tree"
 )
 
@@ -146,9 +145,7 @@ func (f *finder) place(ctx context.Context, id chunk.ID) (*chunk.Place, error) {
 }
 
 // isDamage reports whether an error says that an object is missing or damaged, rather than out of reach.
-func isDamage(err error) bool {
-	return errors.Is(err, blob.ErrNotFound) || holdfast.IsKind(err, holdfast.KindCorrupt)
-}
+func isDamage(err error) bool { return stored.IsDamage(err) }
 
 // fetch returns the bytes of an id that pick takes from a frame: from the hinted place, else from wherever the index knows
 // it. Bytes that do not have the id are never returned. When no place holds the id the error is KindCorrupt and names the

@@ -25,6 +25,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
 	"github.com/holdfast-backup/holdfast/internal/repo/seal"
+	"github.com/holdfast-backup/holdfast/internal/repo/stored"
 	"github.com/holdfast-backup/holdfast/internal/repo/tree"
 )
 
@@ -208,22 +209,10 @@ func Open(ctx context.Context, store blob.Store, o OpenOptions) (*Repository, er
 func readNamed(ctx context.Context, store blob.Reader, name string, limit int64) ([]byte, error) {
 	var data []byte
 	err := twice(ctx, store, name, func() (err error) {
-		data, err = blob.ReadAll(ctx, store, name, limit)
-		if errors.Is(err, blob.ErrNotFound) {
-			return holdfast.Wrap(holdfast.KindCorrupt, err, "%s is missing", name)
-		}
-		if err != nil {
-			return err
-		}
-		if kind, hash := layout.Parse(name); kind == layout.Foreign || layout.Sum(data) != hash {
-			return holdfast.Errorf(holdfast.KindCorrupt, "%s does not match the hash in its name", name)
-		}
-		return nil
+		data, err = stored.Read(ctx, store, name, limit)
+		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return data, nil
+	return data, err
 }
 
 // ID returns the repository's id: 32 hex digits.

@@ -12,7 +12,6 @@ import (
 	"sync"
 
 	"github.com/holdfast-backup/holdfast"
-	"github.com/holdfast-backup/holdfast/internal/repo/keys"
 )
 
 // ID names a chunk or a tree node by its content. The zero ID is a hole: content of zeros alone.
@@ -70,16 +69,20 @@ type Place struct {
 
 // Hasher computes ids. Safe for concurrent use.
 type Hasher struct {
-	chunk, node sync.Pool // of hash.Hash, keyed
-	root        []byte
-	subject     []byte
+	chunk, node, root, subject sync.Pool // of hash.Hash, keyed
+}
+
+// Secrets derives keys from the identity key of a repository; a key ring does.
+type Secrets interface {
+	// IdentityKey returns the key for one use: chunk, node, root or subject.
+	IdentityKey(use string) []byte
 }
 
 // NewHasher returns the hasher of a repository.
-func NewHasher(ring *keys.Ring) *Hasher {
+func NewHasher(secrets Secrets) *Hasher {
 	return &Hasher{
-		chunk: keyedPool(ring.IdentityKey("chunk")), node: keyedPool(ring.IdentityKey("node")),
-		root: ring.IdentityKey("root"), subject: ring.IdentityKey("subject"),
+		chunk: keyedPool(secrets.IdentityKey("chunk")), node: keyedPool(secrets.IdentityKey("node")),
+		root: keyedPool(secrets.IdentityKey("root")), subject: keyedPool(secrets.IdentityKey("subject")),
 	}
 }
 
@@ -114,12 +117,13 @@ func (h *Hasher) Root(sizeBytes int64, chunkSize, fanOut int, top ID) holdfast.R
 	binary.BigEndian.PutUint32(b[8:], uint32(chunkSize))
 	binary.BigEndian.PutUint32(b[12:], uint32(fanOut))
 	copy(b[16:], top[:])
-	return holdfast.Root(keys.MAC(h.root, b[:]))
+	return holdfast.Root(pooledMAC(&h.root, b[:]))
 }
 
 // Subject returns the opaque name under which the log knows a VM.
 func (h *Hasher) Subject(vm holdfast.ResourceID) string {
-	return hex.EncodeToString(keys.MAC(h.subject, []byte(vm.Key()))[:16])
+	mac := pooledMAC(&h.subject, []byte(vm.Key()))
+	return hex.EncodeToString(mac[:16])
 }
 
 // Count returns how many chunks a disk of that size has.

@@ -13,8 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"time"
-
-	"github.com/holdfast-backup/holdfast/internal/repo/layout"
 )
 
 // Cells is the number of cells of the hash space.
@@ -24,7 +22,7 @@ const Cells = 1 << 12
 type Cell uint16
 
 // CellOf returns the cell of an object's hash.
-func CellOf(hash layout.Hash) Cell { return Cell(hash[0])<<4 | Cell(hash[1])>>4 }
+func CellOf(hash [32]byte) Cell { return Cell(hash[0])<<4 | Cell(hash[1])>>4 }
 
 // String returns the three hex digits.
 func (c Cell) String() string { return fmt.Sprintf("%03x", uint16(c)) }

@@ -203,7 +203,7 @@ func (s *State) Allowed(e Entry) error {
 	case Index:
 		return s.indexAllowed(e)
 	case Proofs:
-		return refuse(e.Proof.sensible() && e.Proof.Seen <= s.Next, "a proof names what was read, and no more than there is")
+		return s.proofAllowed(e)
 	}
 	return newer(e.N, e.Kind)
 }
@@ -368,6 +368,9 @@ func (s *State) apply(e Entry, hash string) {
 	case Proofs:
 		p := e.Proof
 		s.Proven, s.Damage = s.Proven.With(p.Ranges, ledger.Proven{Level: p.Level, Time: p.Began, Seen: p.Seen}), p.Damage
+		if e.Session != nil {
+			s.dropSession(*e.Session)
+		}
 	}
 	s.forgetSwept()
 	s.skip(e.N, hash)
@@ -380,6 +383,15 @@ func (s *State) skip(n uint64, hash string) { s.Next, s.Head = n+1, hash }
 func (s *State) lose(n uint64) {
 	s.skip(n, "")
 	s.incomplete = true
+}
+
+func (s *State) proofAllowed(e Entry) error {
+	if e.Session != nil {
+		if err := s.sessionIs(e, SessionOpen); err != nil {
+			return err
+		}
+	}
+	return refuse(e.Proof.sensible() && e.Proof.Seen <= s.Next, "a proof names what was read, and no more than there is")
 }
 
 // sensible reports whether a proof can be folded.

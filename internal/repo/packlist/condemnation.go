@@ -49,7 +49,7 @@ func ParseCondemnation(data []byte) (Condemnation, error) {
 // SessionOf returns whose list of any kind it is, from its first lines. Anything else is KindCorrupt.
 func SessionOf(data []byte) (holdfast.SessionID, error) {
 	label, _, _ := strings.Cut(string(data), "\n")
-	if label != Label && label != CondemnationLabel && label != GoneLabel {
+	if label != Label && label != CondemnationLabel && label != GoneLabel && label != DamageLabel {
 		return holdfast.SessionID{}, malformed("a list", label)
 	}
 	c, _, err := header(data, label)

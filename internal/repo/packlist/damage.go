@@ -2,6 +2,7 @@ package packlist
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ const DamageLabel = "holdfast damage list 1"
 // Damage is what is known to be damaged (doc/format.md §10). The zero value says: nothing.
 type Damage struct {
 	Repository keys.RepositoryID
+	Session    holdfast.SessionID        // of the proof; only its entry names the list first
 	Lost       map[string]bool           // objects that visible points need
 	Spare      map[string][]string       // damaged objects that nothing needs any more, and the packs that hold what was needed
 	Hit        map[holdfast.PointID]bool // damaged restore points
@@ -40,7 +42,7 @@ func (d Damage) Names() map[string]bool {
 // Encode returns the list's bytes: equal damage encodes equally.
 func (d Damage) Encode() []byte {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s\nrepository %s\n", DamageLabel, d.Repository)
+	fmt.Fprintf(&b, "%s\nrepository %s\nsession %s\n", DamageLabel, d.Repository, d.Session)
 	for _, name := range sortedKeys(d.Lost) {
 		fmt.Fprintf(&b, "lost %s\n", name)
 	}
@@ -68,20 +70,13 @@ func sortedKeys[K ~string, V any](m map[K]V) []K {
 // ParseDamage reads a damage list. Anything malformed is KindCorrupt.
 func ParseDamage(data []byte) (Damage, error) {
 	d := Damage{Lost: map[string]bool{}, Spare: map[string][]string{}, Hit: map[holdfast.PointID]bool{}}
-	malformed := func(line string) (Damage, error) {
-		return Damage{}, holdfast.Errorf(holdfast.KindCorrupt, "a damage list has the malformed line %.80q", line)
+	head, lines, err := header(data, DamageLabel)
+	if err != nil {
+		return Damage{}, err
 	}
-	text, ok := strings.CutSuffix(string(data), "\n")
-	lines := strings.Split(text, "\n")
-	if !ok || lines[0] != DamageLabel || len(lines) < 2 {
-		return malformed(lines[0])
-	}
-	id, ok := strings.CutPrefix(lines[1], "repository ")
-	if !ok || d.Repository.UnmarshalText([]byte(id)) != nil {
-		return malformed(lines[1])
-	}
+	d.Repository, d.Session = head.Repository, head.Session
 	spare := "" // that by lines belong to
-	for _, line := range lines[2:] {
+	for _, line := range lines {
 		word, rest, _ := strings.Cut(line, " ")
 		kind, _ := layout.Parse(rest)
 		switch {
@@ -96,9 +91,21 @@ func ParseDamage(data []byte) (Damage, error) {
 		case word == "hit" && rest != "":
 			d.Hit[holdfast.PointID(rest)] = true
 		default:
-			return malformed(line)
+			return Damage{}, malformed("a damage list", line)
 		}
 		spare = ""
 	}
 	return d, nil
+}
+
+// Damage reads the damage list in force; name is "" when there is none, which is no damage.
+func (s Source) Damage(ctx context.Context, name string) (Damage, error) {
+	if name == "" {
+		return Damage{}, nil
+	}
+	data, err := s(ctx, name)
+	if err != nil {
+		return Damage{}, err
+	}
+	return ParseDamage(data)
 }

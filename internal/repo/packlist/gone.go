@@ -2,6 +2,7 @@ package packlist
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -18,6 +19,23 @@ const GoneLabel = "holdfast gone packs 1"
 // Gone says what became of packs that were condemned and that pack lists may still name: the packs that what was needed of
 // them was moved to, none when nothing was (doc/format.md §12). A nil Gone is one that knows of nothing.
 type Gone map[string][]string
+
+// Gone reads records of gone packs.
+func (s Source) Gone(ctx context.Context, names []string) (Gone, error) {
+	all := Gone{}
+	for _, name := range names {
+		data, err := s(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		gone, err := ParseGone(data)
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(all, gone)
+	}
+	return all, nil
+}
 
 // Resolve returns the packs that a list's packs stand for now: those that are gone replaced by their successors. The result is
 // sorted and has no duplicates.

@@ -175,7 +175,7 @@ func TestGone(t *testing.T) {
 	if got := gone.Resolve([]string{a, e, d, d}); !slices.Equal(got, []string{c, d}) {
 		t.Errorf("resolved to %v", got)
 	}
-	if got := (Gone)(nil).Resolve([]string{c, a}); !slices.Equal(got, []string{a, c}) {
+	if got := Gone(nil).Resolve([]string{c, a}); !slices.Equal(got, []string{a, c}) {
 		t.Errorf("without a record: %v", got)
 	}
 	if got := gone.Needed(map[string]bool{a: true}); len(got) != 2 || !slices.Equal(got[a], []string{b, c}) || !slices.Equal(got[b], []string{d}) {

@@ -1,4 +1,10 @@
-package repo
+// Package verify checks a repository for damage: the log from its first entry, every object in the folder and every object that
+// should be there, and with a key the content of every restore point (doc/format.md §1, §6.6). Without a key it finds every
+// flipped, missing or added bit as well, and names objects and points; with one it names machines too.
+//
+// It promises that damage is in the report and that an error means that it could not look. It must never change the store,
+// and never call something damaged because a listing was late.
+package verify
 
 import (
 	"bytes"
@@ -10,40 +16,62 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/blob"
-	"github.com/holdfast-backup/holdfast/internal/clock"
+	"github.com/holdfast-backup/holdfast/internal/repo/chunk"
 	"github.com/holdfast-backup/holdfast/internal/repo/keys"
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
 	"github.com/holdfast-backup/holdfast/internal/repo/packlist"
 	"github.com/holdfast-backup/holdfast/internal/repo/seal"
+	"github.com/holdfast-backup/holdfast/internal/repo/stored"
+	"github.com/holdfast-backup/holdfast/internal/repo/tree"
 )
 
-// VerifyLevel is how deep a verification goes; the proof levels of a restore point.
-type VerifyLevel int
+// Level is how deep a verification goes; the proof levels of a restore point.
+type Level int
 
 // The levels that need nothing but the store.
 const (
-	VerifyStored   VerifyLevel = 1 // stored bytes re-hashed, the log folded anew; needs no key
-	VerifyComplete VerifyLevel = 2 // everything decrypted, every chunk of every point present and authentic; needs a key
+	Stored   Level = 1 // stored bytes re-hashed, the log folded anew; needs no key
+	Complete Level = 2 // everything decrypted, every chunk of every point present and authentic; needs a key
 )
 
-// VerifyOptions tell what to check.
-type VerifyOptions struct {
-	Level      VerifyLevel
-	Repository *Repository // the open repository for level 2, and to name VMs; nil verifies without a key
-	Clock      clock.Clock
-	Progress   func(objects int, bytes int64) // optional; called from several goroutines with what was checked since the last call
+// Options tell what to check.
+type Options struct {
+	Level    Level
+	Key      *Key                           // what an open repository lends; nil verifies without a key
+	Progress func(objects int, bytes int64) // optional; called from several goroutines with what was checked since the last call
+	// Choose, optional, picks the objects to be read from the audited state and what a listing shows; all are looked for.
+	Choose func(state oplog.State, listed []blob.Info) (chosen func(name string) bool)
+}
+
+// Key is what an open repository lends for checks that need its key.
+type Key struct {
+	Ring       *keys.Ring
+	Codec      *seal.Codec
+	Hasher     *chunk.Hasher
+	Repository keys.RepositoryID
+	Parameters layout.Parameters
+	Nodes      tree.Source
+	// Manifest reads the manifest of that name.
+	Manifest func(ctx context.Context, name string) (holdfast.Point, error)
+	// Top tells where the map of a disk begins.
+	Top func(disk holdfast.PointDisk) (tree.Child, error)
+	// Machine tells the VM of a point from its place in the log.
+	Machine func(point oplog.PointState) (holdfast.ResourceID, error)
+	// Runs checks the live index runs of a state and reports those that are damaged.
+	Runs func(ctx context.Context, state oplog.State, report func(name string, err error)) error
 }
 
 // Report is what a verification found.
 type Report struct {
 	OK      bool                  `json:"ok"`
-	Level   VerifyLevel           `json:"level"`
+	Level   Level                 `json:"level"`
 	Objects []ObjectProblem       `json:"objects"` // damaged, missing and foreign ones
 	Points  []holdfast.PointID    `json:"points"`  // hit by damage
 	VMs     []holdfast.ResourceID `json:"vms"`     // hit by damage; only with a key
@@ -52,6 +80,13 @@ type Report struct {
 	Orphans int                   `json:"orphanObjects"` // sound leftovers of runs that died or still work: no damage
 	// Shadowed are objects that somebody overwrote or deleted and that an older version answers: no damage, but somebody was there.
 	Shadowed []string `json:"shadowedObjects"`
+	Healed   []string `json:"healed"` // damaged or missing objects of which all that was needed has been written again: no damage
+
+	// What a proof says (doc/format.md §6.6).
+	Began    time.Time   `json:"-"` // set by the caller
+	Seen     uint64      `json:"-"` // number of the first log entry that was not looked at
+	Requests int64       `json:"-"` // made to the store
+	State    oplog.State `json:"-"` // the log, folded from its first entry
 }
 
 // ObjectProblem names an object and what is wrong with it.
@@ -60,23 +95,14 @@ type ObjectProblem struct {
 	Problem string `json:"problem"`
 }
 
-// Verify checks a repository: the log from its first entry, every object in the folder and every object that should be
-// there, and at level 2 the content of every restore point. It returns an error only when it could not check; damage is in
-// the report.
-func Verify(ctx context.Context, store blob.Store, o VerifyOptions) (Report, error) {
-	if o.Level == VerifyComplete && o.Repository == nil {
-		return Report{}, holdfast.Errorf(holdfast.KindWrongKey, "level 2 decrypts, so it needs the repository's password").WithHint("give the password, or verify at level 1")
-	}
-	store, err := seeThrough(ctx, store)
-	if err != nil {
-		return Report{}, err
-	}
-	v := newVerifier(store, o)
+// Run checks a repository. It returns an error only when it could not check; damage is in the report.
+func Run(ctx context.Context, store blob.Store, o Options) (Report, error) {
+	v := newVerifier(&counting{Store: store}, o)
 	audited, err := v.auditLog(ctx)
 	if err != nil {
 		return Report{}, err
 	}
-	for range verifyRoundsMax - 1 {
+	for range roundsMax - 1 {
 		report, err := v.check(ctx, audited)
 		if err != nil || report.OK {
 			return report, err
@@ -89,14 +115,24 @@ func Verify(ctx context.Context, store blob.Store, o VerifyOptions) (Report, err
 	return v.check(ctx, audited)
 }
 
-// verifyRoundsMax bounds how often a repository that somebody works on is looked at again: what was missed may have been removed
+// Audit does the first step of Run.
+func Audit(ctx context.Context, store blob.Store, o Options) (oplog.Audited, error) {
+	return newVerifier(&counting{Store: store}, o).auditLog(ctx)
+}
+
+// RunAfter does once what follows Audit.
+func RunAfter(ctx context.Context, store blob.Store, o Options, audited oplog.Audited) (Report, error) {
+	return newVerifier(&counting{Store: store}, o).check(ctx, audited)
+}
+
+// roundsMax bounds how often a repository that somebody works on is looked at again: what was missed may have been removed
 // or collected since the log was read, and then it is no damage.
-const verifyRoundsMax = 3
+const roundsMax = 3
 
 // again returns a verifier that need not hash again what v found sound.
 func (v *verifier) again() *verifier {
 	next := newVerifier(v.store, v.o)
-	next.checked, next.bytes = v.checked, v.bytes
+	next.checked, next.bytes, next.seen = v.checked, v.bytes, v.seen
 	next.sound = func(name string) bool {
 		return v.present[name] && !v.isProblem(name) || v.sound != nil && v.sound(name)
 	}
@@ -105,7 +141,9 @@ func (v *verifier) again() *verifier {
 
 // check is what follows the audit of the log.
 func (v *verifier) check(ctx context.Context, audited oplog.Audited) (Report, error) {
-	v.noteLog(audited)
+	if err := v.noteLog(ctx, audited); err != nil {
+		return Report{}, err
+	}
 	if err := v.checkObjects(ctx); err != nil {
 		return Report{}, err
 	}
@@ -115,7 +153,7 @@ func (v *verifier) check(ctx context.Context, audited oplog.Audited) (Report, er
 	if err := v.checkLosses(ctx); err != nil {
 		return Report{}, err
 	}
-	if v.o.Level == VerifyComplete {
+	if v.o.Level == Complete {
 		if err := v.checkContent(ctx); err != nil {
 			return Report{}, err
 		}
@@ -124,16 +162,20 @@ func (v *verifier) check(ctx context.Context, audited oplog.Audited) (Report, er
 }
 
 type verifier struct {
-	store blob.Store
-	o     VerifyOptions
+	store *counting
+	o     Options
 	state oplog.State
 	known map[string]bool // objects that the log leads to, filled in as they are found
 
 	listLost bool                   // a pack list could not be read
+	chosen   func(name string) bool // tells which objects are to be read
+	damage   packlist.Damage        // in force
+	seen     uint64                 // number of the first entry that the first round did not look at, 0 before it
 	sound    func(name string) bool // tells of objects that were found sound before and have not changed; nil for none
 
 	mu       sync.Mutex // guards the fields below
 	problems map[string]string
+	healed   map[string]bool // problems that hurt nobody any more
 	hit      map[holdfast.PointID]bool
 	present  map[string]bool
 	checked  int
@@ -143,13 +185,20 @@ type verifier struct {
 // checkpointsKept is how many of the newest checkpoints must be there: those before them may have been collected.
 const checkpointsKept = 2
 
-func newVerifier(store blob.Store, o VerifyOptions) *verifier {
-	return &verifier{store: store, o: o, problems: map[string]string{}, hit: map[holdfast.PointID]bool{}}
+func newVerifier(store *counting, o Options) *verifier {
+	return &verifier{
+		store: store, o: o, problems: map[string]string{}, healed: map[string]bool{}, hit: map[holdfast.PointID]bool{},
+		chosen: func(string) bool { return true },
+	}
 }
 
 func (v *verifier) problem(name, format string, args ...any) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if _, spare := v.damage.Spare[name]; spare {
+		v.healed[name] = true
+		return
+	}
 	if _, ok := v.problems[name]; !ok {
 		v.problems[name] = fmt.Sprintf(format, args...)
 	}
@@ -170,14 +219,17 @@ func (v *verifier) auditLog(ctx context.Context) (oplog.Audited, error) {
 		return oplog.Audited{}, err
 	}
 	var ring *keys.Ring
-	if v.o.Repository != nil {
-		ring = v.o.Repository.ring
+	if v.o.Key != nil {
+		ring = v.o.Key.Ring
 	}
 	return oplog.Audit(ctx, v.store, ring, newest)
 }
 
 // noteLog takes over what is wrong with the log and what it leads to.
-func (v *verifier) noteLog(audited oplog.Audited) {
+func (v *verifier) noteLog(ctx context.Context, audited oplog.Audited) error {
+	if v.seen == 0 {
+		v.seen = audited.State.Next
+	}
 	v.state, v.known = audited.State, map[string]bool{}
 	for _, p := range audited.Problems {
 		v.problem(p.Object, "%s", p.Text)
@@ -190,10 +242,24 @@ func (v *verifier) noteLog(audited oplog.Audited) {
 			v.known[name] = true
 		}
 	}
-	for _, name := range slices.Concat(v.state.Slots, []string{v.state.KeyRing}, v.state.Runs, v.state.Lists(), v.state.Gone) {
+	for _, name := range slices.Concat(v.state.Slots, []string{v.state.KeyRing, v.state.Damage}, v.state.Runs, v.state.Lists(), v.state.Gone) {
 		if name != "" {
 			v.known[name] = true
 		}
+	}
+	damage, err := v.lists().Damage(ctx, v.state.Damage)
+	if stored.IsDamage(err) {
+		v.problem(v.state.Damage, "%v", err) // what it said is found out again
+		return nil
+	}
+	v.damage = damage
+	return err
+}
+
+// lists reads the lists of the store.
+func (v *verifier) lists() packlist.Source {
+	return func(ctx context.Context, name string) ([]byte, error) {
+		return stored.Read(ctx, v.store, name, layout.ListBytesMax)
 	}
 }
 
@@ -216,24 +282,37 @@ func (v *verifier) newestListed(ctx context.Context) (uint64, error) {
 }
 
 const (
-	readBytes  = 1 << 20  // read at once
+	readBytes  = 4 << 20  // read at once: a request has its price
 	smallBytes = 64 << 10 // smaller objects get a buffer of their own size
 )
 
-// checkObjects hashes every object that a listing shows.
+// Requests returns how many reads an object of that size takes.
+func Requests(size int64) int64 {
+	if size < smallBytes {
+		return 1
+	}
+	return size/readBytes + 1
+}
+
+// checkObjects hashes the objects that a listing shows.
 func (v *verifier) checkObjects(ctx context.Context) error {
 	v.present = map[string]bool{}
+	var listed []blob.Info
+	for info, err := range v.store.List(ctx, "") {
+		if err != nil {
+			return err
+		}
+		v.present[info.Name] = true
+		listed = append(listed, info)
+	}
+	if v.o.Choose != nil {
+		v.chosen = v.o.Choose(v.state, listed)
+	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(max(4, 2*runtime.GOMAXPROCS(0)))
 	buffers := sync.Pool{New: func() any { b := make([]byte, readBytes); return &b }}
-	for info, err := range v.store.List(ctx, "") {
-		if err != nil {
-			return errors.Join(err, g.Wait())
-		}
-		v.mu.Lock()
-		v.present[info.Name] = true
-		v.mu.Unlock()
-		if v.sound != nil && v.sound(info.Name) {
+	for _, info := range listed {
+		if v.sound != nil && v.sound(info.Name) || !v.isChosen(info.Name) {
 			continue
 		}
 		g.Go(func() error {
@@ -246,6 +325,12 @@ func (v *verifier) checkObjects(ctx context.Context) error {
 		})
 	}
 	return g.Wait()
+}
+
+// isChosen reports whether an object is to be read. A foreign one is told by its name.
+func (v *verifier) isChosen(name string) bool {
+	kind, _ := layout.Parse(name)
+	return kind == layout.Foreign || v.chosen(name)
 }
 
 // checkObject reads one object and compares it with its name. Log entries have been checked already.
@@ -306,7 +391,7 @@ func belongs(kind layout.Kind, beginning []byte, id keys.RepositoryID) bool {
 	case layout.State:
 		return bytes.Contains(beginning, []byte(`"holdfast":"log state"`)) && bytes.Contains(beginning, []byte(`"repository":"`+id.String()+`"`))
 	case layout.List:
-		return slices.ContainsFunc([]string{packlist.Label, packlist.CondemnationLabel, packlist.GoneLabel}, func(label string) bool {
+		return slices.ContainsFunc([]string{packlist.Label, packlist.CondemnationLabel, packlist.GoneLabel, packlist.DamageLabel}, func(label string) bool {
 			return bytes.HasPrefix(beginning, fmt.Appendf(nil, "%s\nrepository %s\n", label, id))
 		})
 	case layout.DataPack, layout.TreePack, layout.IndexRun, layout.Manifest:
@@ -329,8 +414,8 @@ func (v *verifier) checkPoints(ctx context.Context) error {
 		return err
 	}
 	for _, p := range v.state.Points {
-		packs, includes, err := listsIn(v.store).Expand(ctx, p.List)
-		if err != nil && !isDamage(err) {
+		packs, includes, err := v.lists().Expand(ctx, p.List)
+		if err != nil && !stored.IsDamage(err) {
 			return err
 		}
 		packs = gone.Resolve(packs)
@@ -356,14 +441,19 @@ func (v *verifier) checkPoints(ctx context.Context) error {
 // goneAndCondemned returns what became of packs that lists name and that are not to be missed: those that are condemned count as
 // gone already. A record that cannot be read is named as damage by itself.
 func (v *verifier) goneAndCondemned(ctx context.Context) (packlist.Gone, error) {
-	gone, err := goneIn(ctx, v.store, v.state)
+	gone, err := v.lists().Gone(ctx, v.state.Gone)
 	if err != nil {
 		gone = packlist.Gone{}
 	}
+	for name, by := range v.damage.Spare { // what was needed of it lies there now
+		if _, ok := gone[name]; !ok {
+			gone[name] = by
+		}
+	}
 	for _, list := range v.state.Lists() {
-		data, readErr := readNamed(ctx, v.store, list, layout.ListBytesMax)
+		data, readErr := stored.Read(ctx, v.store, list, layout.ListBytesMax)
 		if readErr != nil {
-			err = errors.Join(err, ignoreDamage(readErr))
+			err = errors.Join(err, stored.IgnoreDamage(readErr))
 			continue
 		}
 		condemnation, _ := packlist.ParseCondemnation(data) // what is not one is damage, and named
@@ -374,7 +464,7 @@ func (v *verifier) goneAndCondemned(ctx context.Context) (packlist.Gone, error) 
 			}
 		}
 	}
-	return gone, ignoreDamage(err)
+	return gone, stored.IgnoreDamage(err)
 }
 
 func (v *verifier) isProblem(name string) bool {
@@ -397,6 +487,9 @@ func (v *verifier) mustExist(ctx context.Context, name string) error {
 	}
 	if err == nil {
 		v.present[name] = true
+		if !v.isChosen(name) {
+			return nil
+		}
 		return v.checkObject(ctx, name, make([]byte, readBytes))
 	}
 	return err
@@ -406,8 +499,10 @@ func (v *verifier) mustExist(ctx context.Context, name string) error {
 func (v *verifier) report(ctx context.Context) (Report, error) {
 	r := Report{
 		OK: len(v.problems) == 0 && len(v.hit) == 0, Level: v.o.Level, Objects: []ObjectProblem{}, Points: slices.Sorted(maps.Keys(v.hit)),
-		VMs: []holdfast.ResourceID{}, Checked: v.checked, Bytes: v.bytes, Shadowed: append([]string{}, shadowedIn(v.store)...),
+		VMs: []holdfast.ResourceID{}, Checked: v.checked, Bytes: v.bytes, Healed: slices.AppendSeq([]string{}, maps.Keys(v.healed)),
+		Seen: v.seen, State: v.state,
 	}
+	slices.Sort(r.Healed)
 	if r.Points == nil {
 		r.Points = []holdfast.PointID{}
 	}
@@ -419,10 +514,13 @@ func (v *verifier) report(ctx context.Context) (Report, error) {
 			r.Orphans++
 		}
 	}
-	if v.o.Repository == nil {
-		return r, nil
+	if v.o.Key != nil {
+		vms, err := v.machines(ctx)
+		if err != nil {
+			return Report{}, err
+		}
+		r.VMs = append(r.VMs, vms...)
 	}
-	vms, err := v.machines(ctx)
-	r.VMs = append(r.VMs, vms...)
-	return r, err
+	r.Requests = v.store.requests.Load()
+	return r, nil
 }

@@ -1,4 +1,4 @@
-package repo
+package verify
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
 	"github.com/holdfast-backup/holdfast/internal/repo/seal"
+	"github.com/holdfast-backup/holdfast/internal/repo/stored"
 	"github.com/holdfast-backup/holdfast/internal/repo/tree"
 )
 
@@ -24,13 +25,14 @@ func (v *verifier) checkContent(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := v.openRuns(ctx); err != nil {
+	report := func(name string, err error) { v.problem(name, "%v", err) }
+	if err := v.o.Key.Runs(ctx, v.state, report); err != nil { // a damaged run loses nothing, but it is damage
 		return err
 	}
 	walked := map[chunk.ID]bool{} // subtrees shared by points are walked once
 	for _, p := range v.state.Points {
-		point, err := v.o.Repository.readManifest(ctx, p)
-		if isDamage(err) {
+		point, err := v.manifest(ctx, p)
+		if stored.IsDamage(err) {
 			v.problem(p.Manifest, "%v", err)
 			v.hits(p.ID)
 			continue
@@ -57,20 +59,22 @@ func (v *verifier) checkContent(ctx context.Context) error {
 	return nil
 }
 
-// explains reports whether something that the point needs is known to be damaged.
-func (v *verifier) explains(ctx context.Context, p oplog.PointState) (bool, error) {
-	packs, includes, err := listsIn(v.store).Expand(ctx, p.List)
-	if err != nil {
-		return true, ignoreDamage(err)
+// manifest reads the manifest of a point and checks that it is the one of that point.
+func (v *verifier) manifest(ctx context.Context, p oplog.PointState) (holdfast.Point, error) {
+	point, err := v.o.Key.Manifest(ctx, p.Manifest)
+	if err == nil && point.ID != p.ID {
+		err = holdfast.Errorf(holdfast.KindCorrupt, "%s is not the manifest of restore point %s", p.Manifest, p.ID)
 	}
-	return slices.ContainsFunc(append(packs, includes...), v.isProblem), nil
+	return point, err
 }
 
-func ignoreDamage(err error) error {
-	if isDamage(err) {
-		return nil
+// explains reports whether something that the point needs is known to be damaged.
+func (v *verifier) explains(ctx context.Context, p oplog.PointState) (bool, error) {
+	packs, includes, err := v.lists().Expand(ctx, p.List)
+	if err != nil {
+		return true, stored.IgnoreDamage(err)
 	}
-	return err
+	return slices.ContainsFunc(append(packs, includes...), v.isProblem), nil
 }
 
 // soundIDs holds the chunks and nodes that were found authentic in some pack, by a short key: at scale the memory matters, and
@@ -108,7 +112,7 @@ func (v *verifier) openPacks(ctx context.Context) (*soundIDs, error) {
 		}
 		g.Go(func() error {
 			err := v.openPack(gctx, name, sound)
-			if isDamage(err) {
+			if stored.IsDamage(err) {
 				v.problem(name, "%v", err)
 				return nil
 			}
@@ -119,17 +123,17 @@ func (v *verifier) openPacks(ctx context.Context) (*soundIDs, error) {
 }
 
 func (v *verifier) openPack(ctx context.Context, name string, sound *soundIDs) error {
-	r := v.o.Repository
+	r := v.o.Key
 	data, err := blob.ReadAll(ctx, v.store, name, layout.ObjectBytesMax)
 	if err != nil {
 		return err
 	}
-	object, err := seal.ParseObject(name, data, r.ring, r.codec)
+	object, err := seal.ParseObject(name, data, r.Ring, r.Codec)
 	if err != nil {
 		return err
 	}
 	kind, _ := layout.Parse(name)
-	if object.Header.Kind.ObjectKind() != kind || object.Header.Repository != r.id {
+	if object.Header.Kind.ObjectKind() != kind || object.Header.Repository != r.Repository {
 		return seal.Damaged(name, holdfast.Errorf(holdfast.KindCorrupt, "its header says that it is another object"))
 	}
 	var plain []byte
@@ -150,7 +154,7 @@ func (v *verifier) openPack(ctx context.Context, name string, sound *soundIDs) e
 
 // checkFrame compares a frame's payload with what the directory says of it.
 func (v *verifier) checkFrame(name string, kind seal.Kind, f seal.Frame, plain []byte) error {
-	r := v.o.Repository
+	r := v.o.Key
 	wrong := seal.Damaged(name, holdfast.Errorf(holdfast.KindCorrupt, "the frame at offset %d is not what its directory says", f.Offset))
 	if len(plain) != f.Plain {
 		return wrong
@@ -160,41 +164,19 @@ func (v *verifier) checkFrame(name string, kind seal.Kind, f seal.Frame, plain [
 		if len(plain) > 1 {
 			level = int(plain[1])
 		}
-		node, err := tree.Decode(plain, level, r.params.FanOut, chunk.NamedPack(name))
-		if err != nil || f.Items != 1 || node.ID(r.hasher) != chunk.ID(f.Data) {
+		node, err := tree.Decode(plain, level, r.Parameters.FanOut, chunk.NamedPack(name))
+		if err != nil || f.Items != 1 || node.ID(r.Hasher) != chunk.ID(f.Data) {
 			return wrong
 		}
 		return nil
 	}
-	if chunks := chunk.Count(int64(len(plain)), r.params.ChunkSize); chunks != int64(f.Items) {
+	if chunks := chunk.Count(int64(len(plain)), r.Parameters.ChunkSize); chunks != int64(f.Items) {
 		return wrong
 	}
 	for i := range f.Items {
-		data := plain[i*r.params.ChunkSize : min((i+1)*r.params.ChunkSize, len(plain))]
-		if r.hasher.Chunk(data) != chunk.ID(f.Data[i*32:]) {
+		data := plain[i*r.Parameters.ChunkSize : min((i+1)*r.Parameters.ChunkSize, len(plain))]
+		if r.Hasher.Chunk(data) != chunk.ID(f.Data[i*32:]) {
 			return wrong
-		}
-	}
-	return nil
-}
-
-// openRuns decodes all blocks of the live index runs. A damaged run loses nothing, but it is damage.
-func (v *verifier) openRuns(ctx context.Context) error {
-	r := v.o.Repository
-	runs, err := r.runs.of(ctx, v.state)
-	if err != nil {
-		return err
-	}
-	for _, run := range runs {
-		if _, err := run.Contents(ctx); isDamage(err) {
-			v.problem(run.Name(), "%v", err)
-		} else if err != nil {
-			return err
-		}
-	}
-	for _, name := range v.state.Runs {
-		if err := r.runs.unusableError(name); err != nil {
-			v.problem(name, "%v", err)
 		}
 	}
 	return nil
@@ -209,14 +191,14 @@ type contentWalker struct {
 }
 
 func (w *contentWalker) disk(ctx context.Context, disk holdfast.PointDisk) error {
-	r := w.v.o.Repository
-	top, err := decodeTop(disk)
+	r := w.v.o.Key
+	top, err := r.Top(disk)
 	if err != nil {
 		w.lost = "its map"
 		return nil
 	}
-	shape := tree.NewShape(disk.SizeBytes, r.params)
-	if r.hasher.Root(shape.SizeBytes, shape.ChunkSize, shape.FanOut, top.ID) != disk.Root {
+	shape := tree.NewShape(disk.SizeBytes, r.Parameters)
+	if r.Hasher.Root(shape.SizeBytes, shape.ChunkSize, shape.FanOut, top.ID) != disk.Root {
 		w.lost = "its map: the root does not match"
 		return nil
 	}
@@ -234,8 +216,8 @@ func (w *contentWalker) node(ctx context.Context, child tree.Child, level int) e
 		w.lose("a node of its map")
 		return nil
 	}
-	node, err := w.v.o.Repository.Load(ctx, child, level)
-	if isDamage(err) {
+	node, err := w.v.o.Key.Nodes.Load(ctx, child, level)
+	if stored.IsDamage(err) {
 		w.lose("a node of its map")
 		return nil
 	}

@@ -1,4 +1,4 @@
-package repo
+package verify
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/blob"
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
+	"github.com/holdfast-backup/holdfast/internal/repo/stored"
 )
 
 // checkLosses finds the restore points that are hit by damage of the log and of the keys: what no list of theirs names.
@@ -50,7 +51,7 @@ func (v *verifier) entryLost(ctx context.Context, n uint64) error {
 		return err
 	}
 	data, err := blob.ReadAll(ctx, v.store, layout.EntryName(n), layout.EntryBytesMax)
-	if isDamage(err) {
+	if stored.IsDamage(err) {
 		v.hits(lists...)
 		return nil
 	}
@@ -113,8 +114,8 @@ func (v *verifier) unpublished(ctx context.Context) ([]holdfast.PointID, error) 
 		if kind, _ := layout.Parse(name); kind != layout.List || v.known[name] || v.isProblem(name) {
 			continue
 		}
-		list, err := listsIn(v.store).Read(ctx, name)
-		if isDamage(err) {
+		list, err := v.lists().Read(ctx, name)
+		if stored.IsDamage(err) {
 			continue
 		}
 		if err != nil {
@@ -137,8 +138,8 @@ func (v *verifier) machines(ctx context.Context) ([]holdfast.ResourceID, error) 
 			continue
 		}
 		delete(lost, p.ID)
-		if sum, err := v.o.Repository.openSummary(p.ID, p.Summary); err == nil { // else the entry is named as damaged
-			vms[sum.VM] = true
+		if vm, err := v.o.Key.Machine(p); err == nil { // else the entry is named as damaged
+			vms[vm] = true
 		}
 	}
 	if len(lost) > 0 {
@@ -146,8 +147,8 @@ func (v *verifier) machines(ctx context.Context) ([]holdfast.ResourceID, error) 
 			if kind, _ := layout.Parse(name); kind != layout.Manifest || v.known[name] {
 				continue
 			}
-			point, err := v.o.Repository.decodeManifest(ctx, name)
-			if err != nil && !isDamage(err) {
+			point, err := v.o.Key.Manifest(ctx, name)
+			if err != nil && !stored.IsDamage(err) {
 				return nil, err
 			}
 			if err == nil && lost[point.ID] {
