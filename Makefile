@@ -13,7 +13,7 @@ RACE := ./internal/blob/... ./internal/repo/... ./internal/azure/... ./internal/
 
 .PHONY: help
 help: ## say what there is to do
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk 'BEGIN {FS = ":.*## "} {printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk 'BEGIN {FS = ":.*## "} {printf "  make %-12s %s\n", $$1, $$2}'
 
 .PHONY: build
 build: ## build bin/holdfast
@@ -66,6 +66,10 @@ golden: ## make the golden repositories anew: only before a format is released, 
 .PHONY: bench
 bench: ## run the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./internal/...
+
+.PHONY: bench-peers
+bench-peers: ## measure Holdfast beside restic (and borg, kopia where they are) on one disk of real files (long; BENCH=flags)
+	$(GO) run ./bench $(BENCH)
 
 .PHONY: demo
 demo: ## tell the story of the product once

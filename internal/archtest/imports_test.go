@@ -37,7 +37,7 @@ var table = []ban{
 		because: "the nouns are what everybody shares; a noun that imports one of us makes everybody import it",
 	},
 	{
-		to: []string{"cmd", "scripts"}, tests: true,
+		to: []string{"cmd", "scripts", "bench"}, tests: true,
 		because: "programs know everything, so nobody may know them",
 	},
 	{
@@ -159,7 +159,7 @@ func TestImportTable_Bites(t *testing.T) {
 		}
 		for _, to := range b.to {
 			path := to
-			if !strings.Contains(to, ".") && (under(to, "internal") || under(to, "cmd") || under(to, "scripts")) {
+			if !strings.Contains(to, ".") && (under(to, "internal") || under(to, "cmd") || under(to, "scripts") || under(to, "bench")) {
 				path = modulePath + "/" + to
 			}
 			if !b.forbids(from, false, path) {

@@ -167,7 +167,9 @@ func under(path, folder string) bool {
 }
 
 // command reports whether a package is a program, or a tool of the project.
-func command(path string) bool { return under(path, "cmd") || under(path, "scripts") }
+func command(path string) bool {
+	return under(path, "cmd") || under(path, "scripts") || under(path, "bench")
+}
 
 // testSupport reports whether a package exists for tests: its last element ends in "test".
 func testSupport(path string) bool { return strings.HasSuffix(path, "test") }

@@ -173,7 +173,7 @@ func usedModules(t *testing.T) map[string]bool {
 // TestPagesLeadSomewhere proves that every file that a page of the documentation links to, or names by its path, exists.
 func TestPagesLeadSomewhere(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
-	named := regexp.MustCompile("`((?:internal|cmd|doc|scripts|testdata|changelog|tools|\\.ci)/[\\w./-]*[\\w])`")
+	named := regexp.MustCompile("`((?:internal|cmd|bench|doc|scripts|testdata|changelog|tools|\\.ci)/[\\w./-]*[\\w])`")
 	eachText(t, func(name string, text []byte) {
 		if !strings.HasSuffix(name, ".md") {
 			return
