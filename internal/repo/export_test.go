@@ -7,6 +7,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/blob"
+	"github.com/holdfast-backup/holdfast/internal/repo/index"
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
 	"github.com/holdfast-backup/holdfast/internal/repo/packlist"
@@ -66,20 +67,37 @@ func RemovePoint(ctx context.Context, r *Repository, id holdfast.PointID) error 
 	return err
 }
 
+// CleanIndex makes the live index runs free of condemned packs, as a collection does.
+func CleanIndex(ctx context.Context, r *Repository) error {
+	return r.indexSession(ctx, func(ctx context.Context, session holdfast.SessionID, state oplog.State) (runChange, error) {
+		return r.rewriteRuns(ctx, session, state)
+	})
+}
+
+// Condemnations returns the condemnation lists that the state keeps.
+func Condemnations(r *Repository) []string {
+	state := r.oplog.State()
+	return state.Lists()
+}
+
 // IndexedPacks returns the packs that the live index runs name.
 func IndexedPacks(ctx context.Context, r *Repository) (map[string]bool, error) {
-	runs, err := r.runs.of(ctx, r.oplog.State())
+	live, err := r.runs.live(ctx, r.oplog.State())
 	if err != nil {
 		return nil, err
 	}
 	packs := map[string]bool{}
-	for _, run := range runs {
-		contents, err := run.Contents(ctx)
+	for _, about := range live.Runs() {
+		run, err := r.runs.reader.MustOpen(ctx, about)
 		if err != nil {
 			return nil, err
 		}
-		for _, name := range contents.Packs {
-			packs[name] = true
+		err = run.Entries(ctx, func(e index.Entry) error {
+			packs[e.Pack.Name()] = true
+			return nil
+		})
+		if err != nil {
+			return nil, err
 		}
 	}
 	return packs, nil

@@ -483,39 +483,58 @@ func TestCondemned_UnderAnOpenSession(t *testing.T) {
 	}
 }
 
-// After a condemnation nobody builds on what it names, and neither publications nor a rebuild put it into the index.
+// After a condemnation nobody builds on what it names. The state keeps it, swept or not, until no live index run may lead there: those
+// that do are written anew, by a collection or a rebuild.
 func TestCondemned_IsNotFoundAnyMore(t *testing.T) {
-	r, packs, d := condemnable(t)
-	if _, err := repo.Condemn(t.Context(), r, packs...); err != nil {
-		t.Fatal(err)
-	}
-	before := r.BytesAdded()
-	p := mustBackup(t, r, "vm", d, nil) // its run is as large as the old one, which it merges
-	if added := r.BytesAdded() - before; added < int64(len(d.Data)) {
-		t.Errorf("%d bytes were added: something condemned was built on", added)
-	}
-	mustEqual(t, r, p.ID, d.Data)
-	indexed, err := repo.IndexedPacks(t.Context(), r)
-	if err != nil || len(indexed) == 0 {
-		t.Fatal(indexed, err)
-	}
-	for _, name := range packs {
-		if indexed[name] {
-			t.Errorf("the index names %s", name)
-		}
-	}
-	if _, err := r.RebuildIndex(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
-	if indexed, err = repo.IndexedPacks(t.Context(), r); err != nil || len(indexed) == 0 {
-		t.Fatal(indexed, err)
-	}
-	for _, name := range packs {
-		if indexed[name] {
-			t.Errorf("the rebuilt index names %s", name)
-		}
-	}
-	if u, err := r.Unsettled(""); err != nil || len(u) != 0 {
-		t.Errorf("the rebuild left %v, %v", u, err)
+	for _, how := range []struct {
+		name  string
+		clean func(*repo.Repository) error
+	}{
+		{"cleaned", func(r *repo.Repository) error { return repo.CleanIndex(t.Context(), r) }},
+		{"rebuilt", func(r *repo.Repository) error { _, err := r.RebuildIndex(t.Context(), nil); return err }},
+	} {
+		t.Run(how.name, func(t *testing.T) {
+			r, packs, d := condemnable(t)
+			list, err := repo.Condemn(t.Context(), r, packs...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			before := r.BytesAdded()
+			p := mustBackup(t, r, "vm", d, nil)
+			if added := r.BytesAdded() - before; added < int64(len(d.Data)) {
+				t.Errorf("%d bytes were added: something condemned was built on", added)
+			}
+			mustEqual(t, r, p.ID, d.Data)
+			if err := repo.Sweep(t.Context(), r, list); err != nil {
+				t.Fatal(err)
+			}
+			if lists := repo.Condemnations(r); !slices.Contains(lists, list) {
+				t.Fatalf("%v: the condemnation is forgotten, and the index leads there", lists)
+			}
+			if err := how.clean(r); err != nil {
+				t.Fatal(err)
+			}
+			indexed, err := repo.IndexedPacks(t.Context(), r)
+			if err != nil || len(indexed) == 0 {
+				t.Fatal(indexed, err)
+			}
+			for _, name := range packs {
+				if indexed[name] {
+					t.Errorf("the index names %s", name)
+				}
+			}
+			if lists := repo.Condemnations(r); len(lists) > 0 {
+				t.Errorf("%v: the condemnation is kept, and nothing leads there", lists)
+			}
+			if u, err := r.Unsettled(""); err != nil || len(u) != 0 {
+				t.Errorf("%v is left to do, %v", u, err)
+			}
+			before = r.BytesAdded()
+			again := mustBackup(t, r, "another vm", d, nil)
+			if added := r.BytesAdded() - before; added > int64(len(d.Data))/4 {
+				t.Errorf("%d bytes were added: what is stored was not found", added)
+			}
+			mustEqual(t, r, again.ID, d.Data)
+		})
 	}
 }

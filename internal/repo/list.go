@@ -28,20 +28,35 @@ func (r *Repository) listWriter(gone packlist.Gone) packlist.Writer {
 	return packlist.Writer{Source: listsIn(r.store), Put: put, Gone: gone}
 }
 
-// neededByPoints returns the packs that the lists of all visible points stand for.
+// neededByPoints returns the packs that the lists of all visible points stand for. Lists that many points include are read once. A list
+// that is damaged names nothing.
 func (r *Repository) neededByPoints(ctx context.Context, state oplog.State) ([]string, error) {
 	gone, err := goneIn(ctx, r.store, state)
 	if err != nil {
 		return nil, err
 	}
-	var all []string
+	var lists, packs []string
 	for _, p := range state.Points {
-		packs, _, err := listsIn(r.store).Expand(ctx, p.List)
-		if err != nil && !isDamage(err) {
+		lists = append(lists, p.List)
+	}
+	read := map[string]bool{}
+	for ; len(lists) > 0; lists = lists[1:] {
+		if read[lists[0]] {
+			continue
+		}
+		read[lists[0]] = true
+		list, err := listsIn(r.store).Read(ctx, lists[0])
+		if isDamage(err) {
+			continue
+		}
+		if err != nil {
 			return nil, err
 		}
-		all = append(all, packs...)
+		packs = append(packs, list.Packs...)
+		for _, in := range list.Includes {
+			lists = append(lists, in.Name)
+		}
 	}
-	slices.Sort(all)
-	return gone.Resolve(slices.Compact(all)), nil
+	slices.Sort(packs)
+	return gone.Resolve(slices.Compact(packs)), nil
 }

@@ -17,55 +17,77 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo/tree"
 )
 
-// runSet is the open index runs and the condemned packs of the state it was last told. Safe for concurrent use.
+// runSet is the live index runs and the condemned packs of the state it was last told. Safe for concurrent use.
 type runSet struct {
 	r      *Repository
-	blocks *index.Blocks
+	reader *index.Reader
 
-	mu        sync.Mutex // guards the fields below
-	open      map[string]*index.Run
-	unusable  map[string]error           // runs that are missing or damaged
+	mu        sync.Mutex                 // guards the fields below
+	next      uint64                     // of the state that index is of
+	index     *index.Index               // nil before the first question
 	condemned map[string]map[string]bool // packs, by condemnation list
 }
 
-func newRunSet(r *Repository) *runSet {
-	return &runSet{
-		r: r, blocks: index.NewBlocks(blockCacheBytes), open: map[string]*index.Run{}, unusable: map[string]error{},
-		condemned: map[string]map[string]bool{},
-	}
+func newRunSet(r *Repository, limits index.Limits) *runSet {
+	s := &runSet{r: r, condemned: map[string]map[string]bool{}}
+	s.reader = index.NewReader(index.ReaderOptions{Store: r.store, Ring: r.ring, Codec: r.codec, Limits: limits, Notice: s.notice, Twice: s.twice})
+	return s
 }
 
-// of returns the live runs of a state. A run that is missing or damaged is left out and noted: the index is a cache, whose
-// loss costs duplicates and time, never data.
-func (s *runSet) of(ctx context.Context, state oplog.State) ([]*index.Run, error) {
+// notice tells of a run that is missing or damaged. The index is a cache, whose loss costs duplicates and time, never data.
+func (s *runSet) notice(ctx context.Context, name string, err error) {
+	s.r.log.WarnContext(ctx, "index run cannot be used", "object", name, "error", err)
+}
+
+// twice sees through what somebody put over a run.
+func (s *runSet) twice(ctx context.Context, name string, read func() error) error {
+	return twice(ctx, s.r.store, name, read)
+}
+
+// live returns the live runs of a state. Only runs of which the log says nothing are opened.
+func (s *runSet) live(ctx context.Context, state oplog.State) (*index.Index, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for name := range s.open {
-		if !slices.Contains(state.Runs, name) {
-			delete(s.open, name)
-		}
+	if s.index != nil && s.next == state.Next {
+		return s.index, nil
 	}
-	var runs []*index.Run
-	for _, name := range state.Runs {
-		run, ok := s.open[name]
-		if !ok && s.unusable[name] == nil {
-			var err error
-			run, err = index.Open(ctx, s.r.store, name, s.r.ring, s.r.codec, s.blocks)
-			switch {
-			case err == nil:
-				s.open[name] = run
-			case isDamage(err):
-				s.unusable[name] = err
-				s.r.log.WarnContext(ctx, "index run cannot be used", "object", name, "error", err)
-			default:
-				return nil, err
-			}
+	runs := make([]index.About, len(state.Runs))
+	for i, name := range state.Runs {
+		runs[i] = aboutRun(name, state.AboutRun(i))
+		if runs[i].Entries > 0 {
+			continue
+		}
+		run, err := s.reader.Open(ctx, runs[i])
+		if err != nil {
+			return nil, err
 		}
 		if run != nil {
-			runs = append(runs, run)
+			runs[i].Entries = run.Len()
 		}
 	}
-	return runs, nil
+	s.next, s.index = state.Next, index.New(s.reader, runs)
+	return s.index, nil
+}
+
+// aboutRun takes the log's word for a run, as far as it makes sense.
+func aboutRun(name string, about oplog.RunAbout) index.About {
+	prefix, ok := index.ParsePrefix(about.Prefix)
+	if !ok || about.Entries < 0 || about.Bytes < 0 {
+		return index.About{Name: name}
+	}
+	return index.About{Name: name, Prefix: prefix, Entries: about.Entries, Bytes: about.Bytes, Clean: about.Clean}
+}
+
+// current returns the live runs of the state read last.
+func (s *runSet) current(ctx context.Context) (*index.Index, error) {
+	s.mu.Lock()
+	live := s.index
+	known := live != nil && s.next == s.r.oplog.Next()
+	s.mu.Unlock()
+	if known {
+		return live, nil
+	}
+	return s.live(ctx, s.r.oplog.State())
 }
 
 // condemnedPacks returns the packs that a state's condemnation lists name.
@@ -98,12 +120,12 @@ func (s *runSet) condemnedPacks(ctx context.Context, state oplog.State) (map[str
 
 // finder answers where ids lie under one state of the log.
 type finder struct {
-	runs      []*index.Run
+	live      *index.Index
 	condemned map[string]bool
 }
 
 func (r *Repository) finder(ctx context.Context, state oplog.State) (*finder, error) {
-	runs, err := r.runs.of(ctx, state)
+	live, err := r.runs.live(ctx, state)
 	if err != nil {
 		return nil, err
 	}
@@ -111,37 +133,29 @@ func (r *Repository) finder(ctx context.Context, state oplog.State) (*finder, er
 	if err != nil {
 		return nil, err
 	}
-	return &finder{runs: runs, condemned: condemned}, nil
+	return &finder{live: live, condemned: condemned}, live.Prepare(ctx)
 }
 
 // places returns all places of an id, condemned ones too: what can still be read is as good as any. A damaged block of a run
 // hides what it says.
-func places(ctx context.Context, runs []*index.Run, id chunk.ID) ([]*chunk.Place, error) {
-	var found []*chunk.Place
-	for _, run := range runs {
-		place, err := run.Lookup(ctx, id)
-		if err != nil && !isDamage(err) {
-			return nil, err
-		}
-		if place != nil {
-			found = append(found, place)
-		}
-	}
-	return found, nil
+func places(ctx context.Context, live *index.Index, id chunk.ID) (found []*chunk.Place, err error) {
+	err = live.Lookup(ctx, id, func(place *chunk.Place) bool {
+		found = append(found, place)
+		return false
+	})
+	return found, err
 }
 
 // place returns one place of an id, nil if it is not stored.
-func (f *finder) place(ctx context.Context, id chunk.ID) (*chunk.Place, error) {
-	for _, run := range f.runs {
-		place, err := run.Lookup(ctx, id)
-		if err != nil && !isDamage(err) {
-			return nil, err
+func (f *finder) place(ctx context.Context, id chunk.ID) (found *chunk.Place, err error) {
+	err = f.live.Lookup(ctx, id, func(place *chunk.Place) bool {
+		if f.condemned[place.Pack.Name()] {
+			return false
 		}
-		if place != nil && !f.condemned[place.Pack.Name()] {
-			return place, nil
-		}
-	}
-	return nil, nil
+		found = place
+		return true
+	})
+	return found, err
 }
 
 // isDamage reports whether an error says that an object is missing or damaged, rather than out of reach.
@@ -159,11 +173,11 @@ func (r *Repository) fetch(ctx context.Context, id chunk.ID, hint *chunk.Place, 
 		}
 		first = err
 	}
-	runs, err := r.runs.of(ctx, r.oplog.State())
+	live, err := r.runs.current(ctx)
 	if err != nil {
 		return err
 	}
-	places, err := places(ctx, runs, id)
+	places, err := places(ctx, live, id)
 	if err != nil {
 		return err
 	}
@@ -255,11 +269,4 @@ func (r *Repository) loadNode(ctx context.Context, id chunk.ID, place *chunk.Pla
 		return nil, seal.Damaged(place.Pack.Name(), holdfast.Errorf(holdfast.KindCorrupt, "a tree node does not have the id it should have"))
 	}
 	return node, nil
-}
-
-// unusableError returns why a run was left out, nil if it was not.
-func (s *runSet) unusableError(name string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.unusable[name]
 }

@@ -8,7 +8,6 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/blob"
 	"github.com/holdfast-backup/holdfast/internal/clock"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
-	"github.com/holdfast-backup/holdfast/internal/repo/stored"
 	"github.com/holdfast-backup/holdfast/internal/repo/verify"
 )
 
@@ -73,20 +72,15 @@ func (r *Repository) verifyKey() *verify.Key {
 
 // checkRuns opens all blocks of the live index runs and reports damaged ones.
 func (r *Repository) checkRuns(ctx context.Context, state oplog.State, report func(name string, err error)) error {
-	runs, err := r.runs.of(ctx, state)
-	if err != nil {
-		return err
-	}
-	for _, run := range runs {
-		if _, err := run.Contents(ctx); stored.IsDamage(err) {
-			report(run.Name(), err)
+	for i, name := range state.Runs {
+		run, err := r.runs.reader.MustOpen(ctx, aboutRun(name, state.AboutRun(i)))
+		if err == nil {
+			err = run.Check(ctx)
+		}
+		if isDamage(err) {
+			report(name, err)
 		} else if err != nil {
 			return err
-		}
-	}
-	for _, name := range state.Runs {
-		if err := r.runs.unusableError(name); err != nil {
-			report(name, err)
 		}
 	}
 	return nil

@@ -2,13 +2,11 @@ package repo
 
 import (
 	"context"
-	"errors"
 	"slices"
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/repo/chunk"
 	"github.com/holdfast-backup/holdfast/internal/repo/index"
-	"github.com/holdfast-backup/holdfast/internal/repo/keys"
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
 	"github.com/holdfast-backup/holdfast/internal/repo/seal"
@@ -24,79 +22,66 @@ type Rebuilt struct {
 }
 
 // RebuildIndex makes the index anew from the directories of the packs that visible points name; no listing is used. Readers and
-// writers may go on meanwhile. progress, optional, is called after each pack. A collection that condemns what the new index names
-// makes it fail with KindConflict.
+// writers may go on meanwhile. progress, optional, is called after each pack.
 func (r *Repository) RebuildIndex(ctx context.Context, progress func(done, total int)) (Rebuilt, error) {
-	b := rebuild{r: r, session: holdfast.SessionID(keys.Random(16)), result: Rebuilt{Damaged: []string{}}}
-	_, err := r.oplog.Append(ctx, func(s oplog.State) (oplog.Entry, error) {
-		b.state = s
-		return oplog.Entry{Kind: oplog.Begin, Session: &b.session}, nil
+	var result Rebuilt
+	err := r.indexSession(ctx, func(ctx context.Context, session holdfast.SessionID, state oplog.State) (runChange, error) {
+		b := rebuild{r: r, result: Rebuilt{Damaged: []string{}, Dropped: len(state.Runs)}}
+		change, err := b.run(ctx, session, state, progress)
+		result = b.result
+		return change, err
 	})
 	if err != nil {
 		return Rebuilt{}, err
 	}
-	if err = b.run(ctx, progress); err != nil {
-		after := context.WithoutCancel(ctx)
-		if r.Abandon(after, b.session, err.Error()) == nil {
-			err = errors.Join(err, r.Settle(after, b.session)) // nothing lies outside the repository
-		}
-		return Rebuilt{}, err
-	}
-	return b.result, nil
+	return result, nil
 }
 
-// rebuild is one run of RebuildIndex. It is a session, so that no collection takes its runs for leftovers.
+// rebuild is one run of RebuildIndex.
 type rebuild struct {
-	r         *Repository
-	session   holdfast.SessionID
-	state     oplog.State // before the session
-	condemned map[string]bool
-	contents  index.Contents
-	named     map[string]bool // packs in the new index
-	added     []string
-	result    Rebuilt
+	r       *Repository
+	written *written
+	result  Rebuilt
 }
 
-func (b *rebuild) run(ctx context.Context, progress func(done, total int)) (err error) {
-	if b.condemned, err = b.r.runs.condemnedPacks(ctx, b.state); err != nil {
-		return err
-	}
-	packs, err := b.r.neededByPoints(ctx, b.state)
+func (b *rebuild) run(ctx context.Context, session holdfast.SessionID, state oplog.State, progress func(done, total int)) (runChange, error) {
+	condemned, err := b.r.runs.condemnedPacks(ctx, state)
 	if err != nil {
-		return err
+		return runChange{}, err
 	}
-	packs = slices.DeleteFunc(packs, func(name string) bool { return b.condemned[name] })
-	b.named = map[string]bool{}
+	merger, err := b.r.merger(session, condemned, state)
+	if err != nil {
+		return runChange{}, err
+	}
+	b.written = newWritten(merger, b.r.writtenMax, nil)
+	packs, err := b.r.neededByPoints(ctx, state)
+	if err != nil {
+		return runChange{}, err
+	}
+	packs = slices.DeleteFunc(packs, func(name string) bool { return condemned[name] })
 	for i, name := range packs {
 		if err := b.add(ctx, name); err != nil {
-			return err
+			return runChange{}, err
 		}
 		if progress != nil {
 			progress(i+1, len(packs))
 		}
 	}
-	if err := b.flush(ctx); err != nil {
-		return err
+	change, err := b.written.finish(ctx, index.New(merger.Reader, nil))
+	if err != nil {
+		return runChange{}, err
 	}
-	b.result.Packs, b.result.Runs, b.result.Dropped = len(packs), len(b.added), len(b.state.Runs)
-	_, err = b.r.oplog.Append(ctx, func(s oplog.State) (oplog.Entry, error) {
-		condemned, err := b.r.runs.condemnedPacks(ctx, s)
-		if err != nil {
-			return oplog.Entry{}, err
-		}
-		for name := range condemned {
-			if b.named[name] {
-				return oplog.Entry{}, holdfast.Errorf(holdfast.KindConflict, "the collection has condemned %s meanwhile", name).WithHint("run again")
-			}
-		}
-		return oplog.Entry{Kind: oplog.Index, Session: &b.session, Added: b.added, Dropped: b.state.Runs}, nil
-	})
-	return err
+	change.dropped = state.Runs
+	b.result.Packs, b.result.Runs = len(packs), len(change.added)
+	for _, about := range change.about {
+		b.result.Entries += about.Entries
+	}
+	return change, nil
 }
 
 // add takes up what one pack holds.
 func (b *rebuild) add(ctx context.Context, name string) error {
-	err := b.r.addDirectory(ctx, name, &b.contents)
+	entries, err := b.r.directory(ctx, name)
 	if isDamage(err) {
 		b.result.Damaged = append(b.result.Damaged, name)
 		return nil
@@ -104,44 +89,30 @@ func (b *rebuild) add(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	b.named[name] = true
-	if len(b.contents.Entries) < index.EntriesMax-packItemsMax {
-		return nil
-	}
-	return b.flush(ctx)
+	return b.written.add(ctx, entries)
 }
 
-func (b *rebuild) flush(ctx context.Context) error {
-	if len(b.contents.Entries) == 0 {
-		return nil
-	}
-	run, err := b.r.writeRun(ctx, b.session, b.contents)
+// directory returns what a pack's directory says.
+func (r *Repository) directory(ctx context.Context, name string) ([]index.Entry, error) {
+	pack, err := index.PackOf(name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	b.added, b.contents = append(b.added, run.Name()), index.Contents{}
-	b.result.Entries += run.Len()
-	return nil
-}
-
-// addDirectory adds what a pack's directory says.
-func (r *Repository) addDirectory(ctx context.Context, name string, c *index.Contents) error {
 	var object *seal.Object
-	err := twice(ctx, r.store, name, func() (err error) {
+	err = twice(ctx, r.store, name, func() (err error) {
 		object, err = seal.OpenObject(ctx, r.store, name, r.ring, r.codec, layout.ObjectBytesMax)
 		return err
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	number := uint32(len(c.Packs))
-	c.Packs = append(c.Packs, name)
+	var entries []index.Entry
 	for _, f := range object.Frames {
 		for slot := range f.Items {
-			c.Entries = append(c.Entries, index.Entry{
-				ID: chunk.ID(f.Data[slot*32:]), Pack: number, Offset: uint32(f.Offset), Stored: uint32(f.Stored), Slot: uint16(slot),
+			entries = append(entries, index.Entry{
+				ID: chunk.ID(f.Data[slot*32:]), Pack: pack, Offset: uint32(f.Offset), Stored: uint32(f.Stored), Slot: uint16(slot),
 			})
 		}
 	}
-	return nil
+	return entries, nil
 }

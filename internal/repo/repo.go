@@ -21,6 +21,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/clock"
 	"github.com/holdfast-backup/holdfast/internal/repo/cache"
 	"github.com/holdfast-backup/holdfast/internal/repo/chunk"
+	"github.com/holdfast-backup/holdfast/internal/repo/index"
 	"github.com/holdfast-backup/holdfast/internal/repo/keys"
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
@@ -31,9 +32,8 @@ import (
 
 // Memory that an open repository may keep, beside the buffers of running sessions.
 const (
-	nodeCacheBytes  = 64 << 20
+	nodeCacheBytes  = 48 << 20
 	frameCacheBytes = 64 << 20
-	blockCacheBytes = 64 << 20
 	openPacksMax    = 4096
 )
 
@@ -66,6 +66,7 @@ type Repository struct {
 	nodes   *cache.Cache[chunk.ID, *tree.Node]
 	runs    *runSet
 
+	writtenMax  int        // index entries that a session keeps in memory
 	packBuffers *sync.Pool // of *[]byte
 }
 
@@ -95,7 +96,11 @@ type OpenOptions struct {
 	Clock        clock.Clock
 	Tool         string
 	Log          *slog.Logger // nil discards
+	Index        IndexLimits  // of memory for the index; zero fields mean their defaults
 }
+
+// IndexLimits bound the memory for the index and say how it is cut.
+type IndexLimits = index.Limits
 
 // Init makes a repository in an empty folder of a store and opens it. An existing repository is KindConflict, a missing
 // password or parameters out of range KindInvalid. After any other error Init may be called again.
@@ -200,7 +205,8 @@ func Open(ctx context.Context, store blob.Store, o OpenOptions) (*Repository, er
 		frames:  cache.New[frameKey](frameCacheBytes, func(b []byte) int64 { return int64(cap(b)) }),
 		nodes:   cache.New[chunk.ID](nodeCacheBytes, func(n *tree.Node) int64 { return int64(len(n.Children)) * 96 }),
 	}
-	r.runs = newRunSet(r)
+	r.runs = newRunSet(r, o.Index)
+	r.writtenMax = min(writtenEntriesMax, r.runs.reader.Limits().RunEntries/4)
 	return r, nil
 }
 

@@ -28,6 +28,7 @@ type Session struct {
 	id      holdfast.SessionID
 	begin   BeginOptions
 	finder  *finder
+	written *written        // where what the session stored lies
 	ctx     context.Context // ends when something fails, or at Close
 	cancel  context.CancelCauseFunc
 	chunks  *packer
@@ -40,9 +41,6 @@ type Session struct {
 	mu      sync.Mutex                // guards the fields below
 	pending map[chunk.ID]*chunk.Place // of new chunks and nodes that no run of this session knows yet
 	reused  map[string]bool           // packs of others that this point needs
-	indexed map[string]bool           // packs that the run to be added names
-	written index.Contents            // what stored packs hold, not yet in a run
-	runs    []*index.Run              // written by this session before its end
 	packs   []string
 	disks   map[holdfast.LUN]writtenDisk
 }
@@ -62,9 +60,6 @@ type BeginOptions struct {
 	// be kept as JSON in the log before anything is created. nil for none.
 	Resources func(holdfast.SessionID) (any, error)
 }
-
-// sessionEntriesMax bounds the index entries a session keeps in memory; more go to a run of their own.
-const sessionEntriesMax = 1 << 20
 
 // Begin starts a session. Another open session of the same VM is not looked at: who must not run beside it abandons it
 // first (Unsettled, Abandon). A repository that belongs to another installation is KindRefused.
@@ -101,6 +96,11 @@ func (s *Session) prepare(ctx context.Context, state oplog.State) (err error) {
 	if s.finder, err = s.r.finder(ctx, state); err != nil {
 		return err
 	}
+	merger, err := s.r.merger(s.id, s.finder.condemned, state)
+	if err != nil {
+		return err
+	}
+	s.written = newWritten(merger, s.r.writtenMax, s.forget)
 	for _, id := range s.begin.Parents {
 		parent := *state.Point(id)
 		sum, err := s.r.openSummary(parent.ID, parent.Summary)
@@ -137,18 +137,15 @@ func (s *Session) fail(err error) { s.cancel(err) }
 func (s *Session) find(ctx context.Context, id chunk.ID) (*chunk.Place, error) {
 	s.mu.Lock()
 	place, ok := s.pending[id]
-	runs := s.runs
 	s.mu.Unlock()
 	if ok {
 		return place, nil
 	}
-	for _, run := range runs { // of this session: their packs are in s.packs
-		place, err := run.Lookup(ctx, id)
-		if err != nil || place != nil {
-			return place, err
-		}
+	place, err := s.written.lookup(ctx, id) // these packs are in s.packs
+	if place != nil || err != nil {
+		return place, err
 	}
-	place, err := s.finder.place(ctx, id)
+	place, err = s.finder.place(ctx, id)
 	if place != nil {
 		s.mu.Lock()
 		s.reused[place.Pack.Name()] = true
@@ -177,43 +174,28 @@ func (s *Session) register(id chunk.ID, place *chunk.Place) *chunk.Place {
 	return nil
 }
 
-// packStored is called for each stored pack. It moves the entries to a run when there are many.
+// packStored is called for each stored pack.
 func (s *Session) packStored(name string, entries []index.Entry) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.packs = append(s.packs, name)
-	number := uint32(len(s.written.Packs))
-	s.written.Packs = append(s.written.Packs, name)
-	for _, e := range entries {
-		e.Pack = number
-		s.written.Entries = append(s.written.Entries, e)
-	}
-	if len(s.written.Entries) < sessionEntriesMax {
-		return nil
-	}
-	run, err := s.r.writeRun(s.ctx, s.id, s.written)
+	pack, err := index.PackOf(name)
 	if err != nil {
 		return err
 	}
-	s.runs = append(slices.Clone(s.runs), run)
-	for _, e := range s.written.Entries {
-		delete(s.pending, e.ID)
+	for i := range entries {
+		entries[i].Pack = pack
 	}
-	s.written = index.Contents{}
-	return nil
+	s.mu.Lock()
+	s.packs = append(s.packs, name)
+	s.mu.Unlock()
+	return s.written.add(s.ctx, entries)
 }
 
-// writeRun stores a run and opens it.
-func (r *Repository) writeRun(ctx context.Context, session holdfast.SessionID, c index.Contents) (*index.Run, error) {
-	data, err := index.Encode(c, seal.NewHeader(seal.KindIndex, r.ring, r.id, session), r.ring, r.codec)
-	if err != nil {
-		return nil, err
+// forget drops what has come to lie in runs of the session.
+func (s *Session) forget(entries []index.Entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range entries {
+		delete(s.pending, entries[i].ID)
 	}
-	name, err := r.put(ctx, layout.IndexRun, data)
-	if err != nil {
-		return nil, err
-	}
-	return index.Open(ctx, r.store, name, r.ring, r.codec, r.runs.blocks)
 }
 
 // Published is what Publish made.
@@ -243,7 +225,7 @@ func (s *Session) Publish(ctx context.Context, point holdfast.Point, resources a
 	if err != nil {
 		return Published{}, err
 	}
-	added, dropped, err := s.writeIndex(ctx)
+	runs, err := s.written.finish(ctx, s.finder.live)
 	if err != nil {
 		return Published{}, err
 	}
@@ -259,17 +241,19 @@ func (s *Session) Publish(ctx context.Context, point holdfast.Point, resources a
 		if err := s.checkCondemned(ctx, state); err != nil {
 			return oplog.Entry{}, err
 		}
-		return oplog.Entry{
-			Kind: oplog.Publish, Session: &s.id, Point: point.ID, Manifest: manifest, List: list, Added: added, Dropped: dropped, Private: summary,
-		}, nil
+		return runs.in(oplog.Entry{
+			Kind: oplog.Publish, Session: &s.id, Point: point.ID, Manifest: manifest, List: list, Private: summary,
+		}), nil
 	})
 	if err != nil {
 		return Published{}, err
 	}
 	s.ended = true
 	s.cancel(nil)
+	published := Published{ID: point.ID, StoredBytes: s.r.BytesAdded() - s.begun}
 	s.r.checkpoint(ctx)
-	return Published{ID: point.ID, StoredBytes: s.r.BytesAdded() - s.begun}, nil
+	s.r.tend(ctx, s.written.count())
+	return published, nil
 }
 
 // flush stores all packs: first the data, whose names the nodes need.
@@ -316,8 +300,7 @@ func (s *Session) writePackList(ctx context.Context, point holdfast.PointID) (st
 	return s.r.listWriter(gone).Write(ctx, list, parents)
 }
 
-// checkCondemned makes sure that nothing which the point, or the index with it, builds on has been condemned since the session
-// began. The state still names what was condemned and swept meanwhile.
+// checkCondemned makes sure that nothing which the point builds on has been condemned since the session began. The state still names what was condemned and swept meanwhile.
 func (s *Session) checkCondemned(ctx context.Context, state oplog.State) error {
 	condemned, err := s.r.runs.condemnedPacks(ctx, state)
 	if err != nil {
@@ -326,49 +309,11 @@ func (s *Session) checkCondemned(ctx context.Context, state oplog.State) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for name := range condemned {
-		if (s.reused[name] || s.indexed[name]) && !s.finder.condemned[name] {
+		if s.reused[name] && !s.finder.condemned[name] {
 			return holdfast.Errorf(holdfast.KindConflict, "the collection has condemned %s, which this backup builds on", name).WithHint("run the backup again")
 		}
 	}
 	return nil
-}
-
-// writeIndex stores the session's run, merged with live runs that are not larger than the whole so far.
-func (s *Session) writeIndex(ctx context.Context) (added, dropped []string, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, run := range s.runs {
-		added = append(added, run.Name())
-	}
-	if len(s.written.Entries) == 0 {
-		return added, nil, nil
-	}
-	whole := s.written
-	live := slices.Clone(s.finder.runs)
-	slices.SortFunc(live, func(a, b *index.Run) int { return a.Len() - b.Len() })
-	for _, run := range live {
-		if run.Len() > len(whole.Entries) || run.Len()+len(whole.Entries) > index.EntriesMax {
-			break
-		}
-		contents, err := run.Contents(ctx)
-		if isDamage(err) {
-			continue
-		}
-		if err != nil {
-			return nil, nil, err
-		}
-		whole = index.Merge(whole, contents.Without(s.finder.condemned))
-		dropped = append(dropped, run.Name())
-	}
-	s.indexed = map[string]bool{}
-	for _, name := range whole.Packs {
-		s.indexed[name] = true
-	}
-	run, err := s.r.writeRun(ctx, s.id, whole)
-	if err != nil {
-		return nil, nil, err
-	}
-	return append(added, run.Name()), dropped, nil
 }
 
 // Close ends a session that did not publish: it waits for everything the session does and appends that it is abandoned. After

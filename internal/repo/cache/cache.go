@@ -89,8 +89,25 @@ func (c *Cache[K, V]) Drop(key K) {
 	}
 }
 
-// add inserts a value and drops the oldest ones beyond the limit. The caller holds mu.
+// Used returns the cost of all values that are kept.
+func (c *Cache[K, V]) Used() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.used
+}
+
+// Put keeps a value that the caller came by in another way. A key that is kept already stays as it is.
+func (c *Cache[K, V]) Put(key K, value V) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.add(key, value)
+}
+
+// add inserts a value, unless the key has one, and drops the oldest ones beyond the limit. The caller holds mu.
 func (c *Cache[K, V]) add(key K, value V) {
+	if _, ok := c.entries[key]; ok {
+		return
+	}
 	c.entries[key] = c.order.PushFront(&entry[K, V]{key, value})
 	c.used += c.cost(value)
 	for c.used > c.limit && c.order.Len() > 1 {

@@ -157,6 +157,13 @@ func (l *Log) State() State {
 	return l.state.clone()
 }
 
+// Next returns the number of the entry that would come next in the state read last.
+func (l *Log) Next() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.state.Next
+}
+
 // Sync reads entries that were appended since and returns the new state.
 func (l *Log) Sync(ctx context.Context) (State, error) {
 	l.mu.Lock()

@@ -6,6 +6,7 @@ import (
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/blob"
 	"github.com/holdfast-backup/holdfast/internal/repo/keys"
+	"github.com/holdfast-backup/holdfast/internal/repo/layout"
 )
 
 // Object is a sealed object whose directory has been read.
@@ -47,6 +48,62 @@ func OpenObject(ctx context.Context, store blob.Reader, name string, ring *keys.
 		return nil, Damaged(name, err)
 	}
 	return &Object{Header: header, Opener: opener, Frames: frames, Extra: extra}, nil
+}
+
+// Reading is what OpenSized needs to know.
+type Reading struct {
+	Store blob.Reader
+	Name  string
+	Size  int64 // bytes of the object, as a log entry states it
+	Ring  *keys.Ring
+	Codec *Codec
+}
+
+// Sizes of the reads of OpenSized.
+const (
+	wholeBytesMax = 128 << 10 // objects up to that are read at once
+	tailBytes     = 32 << 10  // of others so much of the end, where most directories fit
+)
+
+// OpenSized is OpenObject for an object whose size is known. Small objects are read at once, and then their bytes are returned too;
+// others in two reads, or three when the directory is long.
+func OpenSized(ctx context.Context, in Reading) (object *Object, whole []byte, err error) {
+	if in.Size < HeaderSize+Overhead+TrailerSize || in.Size > layout.IndexRunBytesMax {
+		return nil, nil, Damaged(in.Name, corrupt("it is said to have %d bytes", in.Size))
+	}
+	if in.Size <= wholeBytesMax {
+		whole := make([]byte, in.Size+1) // a longer object is not the one that is meant
+		n, err := in.Store.Read(ctx, in.Name, 0, whole)
+		if err != nil || int64(n) != in.Size {
+			return nil, nil, ShortRead(in.Name, in.Size, err)
+		}
+		object, err := ParseObject(in.Name, whole[:n], in.Ring, in.Codec)
+		return object, whole[:n], err
+	}
+	header, opener, err := ReadHeader(ctx, in.Store, in.Name, in.Ring, in.Codec)
+	if err != nil {
+		return nil, nil, err
+	}
+	end := make([]byte, tailBytes)
+	if n, err := in.Store.Read(ctx, in.Name, in.Size-tailBytes, end); err != nil || n < len(end) {
+		return nil, nil, ShortRead(in.Name, in.Size-tailBytes, err)
+	}
+	trailer, err := ParseTrailer(end[tailBytes-TrailerSize:], in.Size)
+	if err != nil {
+		return nil, nil, Damaged(in.Name, err)
+	}
+	stored := end[max(0, tailBytes-TrailerSize-trailer.Stored) : tailBytes-TrailerSize]
+	if trailer.Stored > len(stored) {
+		stored = make([]byte, trailer.Stored)
+		if n, err := in.Store.Read(ctx, in.Name, trailer.Directory, stored); err != nil || n < len(stored) {
+			return nil, nil, ShortRead(in.Name, trailer.Directory, err)
+		}
+	}
+	frames, extra, err := opener.Directory(stored, trailer, ItemsOf(header.Kind))
+	if err != nil {
+		return nil, nil, Damaged(in.Name, err)
+	}
+	return &Object{Header: header, Opener: opener, Frames: frames, Extra: extra}, nil, nil
 }
 
 // ParseObject is OpenObject for an object whose bytes are all in memory; they are left as they are.

@@ -35,8 +35,9 @@ type Kind byte
 const (
 	KindData     Kind = 1
 	KindTree     Kind = 2
-	KindIndex    Kind = 3
+	KindTableRun Kind = 3 // an index run with a pack table: read, and not written any more
 	KindManifest Kind = 4
+	KindIndex    Kind = 5
 )
 
 // ObjectKind returns the kind of name that goes with k, Foreign for an unknown one.
@@ -46,7 +47,7 @@ func (k Kind) ObjectKind() layout.Kind {
 		return layout.DataPack
 	case KindTree:
 		return layout.TreePack
-	case KindIndex:
+	case KindIndex, KindTableRun:
 		return layout.IndexRun
 	case KindManifest:
 		return layout.Manifest
@@ -357,8 +358,10 @@ func ItemsOf(kind Kind) func(items int) int {
 	switch kind {
 	case KindData, KindTree:
 		return func(items int) int { return items * 32 }
-	case KindIndex:
+	case KindTableRun:
 		return func(int) int { return 64 }
+	case KindIndex:
+		return func(items int) int { return min(items, 1) * 8 }
 	case KindManifest:
 	}
 	return func(int) int { return 0 }
