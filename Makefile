@@ -60,7 +60,7 @@ fuzz: ## fuzz every parser of foreign bytes for FUZZTIME each
 	done
 
 .PHONY: golden
-golden: ## make the golden repositories anew: only before a format is released, never after
+golden: ## make the golden repositories that are missing; those that are there stay as they are
 	$(GO) test -count=1 -run Golden ./internal/repo -update
 
 .PHONY: bench

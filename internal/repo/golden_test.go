@@ -20,16 +20,18 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo/repotest"
 )
 
-// update makes the golden repositories of the present format anew. That is right before a format is released and a breach of
-// promise afterwards: every later build opens what an earlier one wrote.
-var update = flag.Bool("update", false, "write the golden repositories anew")
+// update makes the golden repositories that are not there. One that is there is never written again: every later build opens
+// what an earlier one wrote.
+var update = flag.Bool("update", false, "write the golden repositories that are missing")
 
 const goldenFolder = "../../testdata/repos"
 
 // golden is what a golden repository holds, told beside it in NAME.json.
 type golden struct {
-	Password string        `json:"password"` // "" when the repository is not encrypted
-	Points   []goldenPoint `json:"points"`   // oldest first
+	Password string        `json:"password"`         // "" when the repository is not encrypted
+	Also     []string      `json:"also,omitempty"`   // other passwords and recovery codes that open it
+	Closed   []string      `json:"closed,omitempty"` // passwords that a key change has dropped
+	Points   []goldenPoint `json:"points"`           // oldest first
 }
 
 type goldenPoint struct {
@@ -48,8 +50,9 @@ type goldenDisk struct {
 // Every golden repository opens, is sound at both levels, and restores what it always did; a backup can be added to it.
 func TestGolden(t *testing.T) {
 	if *update {
-		writeGolden(t, "v1", repotest.Password)
-		writeGolden(t, "v1-unencrypted", "")
+		writeGolden(t, "v1", golden{Password: repotest.Password}, func(_ blob.Store, r *repo.Repository) *golden { fillGolden(t, r, 23); return nil })
+		writeGolden(t, "v1-unencrypted", golden{}, func(_ blob.Store, r *repo.Repository) *golden { fillGolden(t, r, 2); return nil })
+		writeGolden(t, "v1-keys", golden{Password: repotest.Password}, func(store blob.Store, r *repo.Repository) *golden { return fillGoldenKeys(t, store, r) })
 	}
 	descriptions, err := filepath.Glob(filepath.Join(goldenFolder, "*.json"))
 	if err != nil || len(descriptions) == 0 {
@@ -88,6 +91,18 @@ func checkGolden(t *testing.T, folder string, want golden) {
 		t.Fatal(err)
 	}
 	mustBeSound(t, store, r)
+	for _, password := range want.Also {
+		options.Password = password
+		if _, err := repo.Open(t.Context(), store, options); err != nil {
+			t.Errorf("the password %q: %v", password, err)
+		}
+	}
+	for _, password := range want.Closed {
+		options.Password = password
+		if _, err := repo.Open(t.Context(), store, options); !holdfast.IsKind(err, holdfast.KindWrongKey) {
+			t.Errorf("the dropped password %q: %v", password, err)
+		}
+	}
 	points, err := r.Points()
 	if err != nil || len(points) != len(want.Points) {
 		t.Fatalf("%d points, want %d, %v", len(points), len(want.Points), err)
@@ -140,32 +155,33 @@ func describePoint(t *testing.T, r *repo.Repository, p repo.PointSummary) golden
 // goldenBytesMax keeps the repositories fit for a source tree.
 const goldenBytesMax = 300 << 10
 
-// writeGolden makes a repository with some of everything that this version writes: two machines, one of them with a disk that
-// does not end at a chunk and grows, increments enough for a checkpoint, clears, duplicates, a session that was given up, an
-// index that was rebuilt.
-func writeGolden(t *testing.T, name, password string) {
+// writeGolden makes a repository that is not there and describes it. fill may tell more of its secrets.
+func writeGolden(t *testing.T, name string, described golden, fill func(blob.Store, *repo.Repository) *golden) {
 	t.Helper()
 	folder := filepath.Join(goldenFolder, name)
-	if err := os.RemoveAll(folder); err != nil {
-		t.Fatal(err)
+	if _, err := os.Stat(folder); err == nil {
+		t.Logf("%s is there and stays as it is", name)
+		return
 	}
 	store, err := file.Open(folder, file.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r, err := repo.Init(t.Context(), store, repo.InitOptions{
-		Password: password, Unencrypted: password == "", KDF: repotest.FastKDF(), Clock: openOptions().Clock, Tool: "holdfast golden",
+		Password: described.Password, Unencrypted: described.Password == "", KDF: repotest.FastKDF(), Clock: openOptions().Clock, Tool: "holdfast golden",
 		Parameters: repo.Parameters{ChunkSize: chunkSize, FrameSize: 2 * chunkSize, FanOut: 8},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	rounds := 23
-	if password == "" {
-		rounds = 2
+	if told := fill(store, r); told != nil {
+		described = *told
 	}
-	fillGolden(t, r, rounds)
-	described := golden{Password: password}
+	options := openOptions()
+	options.Password = described.Password
+	if r, err = repo.Open(t.Context(), store, options); err != nil {
+		t.Fatal(err)
+	}
 	points, err := r.Points()
 	if err != nil {
 		t.Fatal(err)
@@ -197,6 +213,39 @@ func writeGolden(t *testing.T, name, password string) {
 	t.Logf("%s: %d bytes, %d points", folder, size, len(points))
 }
 
+// fillGoldenKeys makes a repository whose keys have a history: three generations, the last of them after a revocation; a password, a
+// recovery code and a vault key in force; another password, and old slots of all of them, that open nothing any more.
+func fillGoldenKeys(t *testing.T, store blob.Store, r *repo.Repository) *golden {
+	t.Helper()
+	fillGolden(t, r, 2)
+	change := mustChange(t)
+	options := openOptions()
+	options.Vault = &vault{mask: 0x5a}
+	open := func() *repo.Repository {
+		opened, err := repo.Open(t.Context(), store, options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return opened
+	}
+	r = open()
+	dropped := withPassword(secondPassword)
+	dropped.Label = "dropped"
+	change(r.AddSlot(t.Context(), dropped))
+	change(r.Rotate(t.Context(), repo.RotateOptions{}))
+	fillGolden(t, r, 2)
+	code := change(r.AddSlot(t.Context(), repo.NewSlot{Label: "paper", RecoveryCode: true, KDF: repotest.FastKDF()})).RecoveryCode
+	change(r.AddSlot(t.Context(), repo.NewSlot{Label: "vault", VaultKey: vaultKey}))
+	change(r.Rotate(t.Context(), repo.RotateOptions{
+		Revoke: true, Passwords: []string{repotest.Password, code}, Drop: []string{"dropped"}, KDF: repotest.FastKDF(),
+	}))
+	fillGolden(t, r, 2)
+	return &golden{Password: repotest.Password, Also: []string{code}, Closed: []string{secondPassword}}
+}
+
+// fillGolden fills a repository with some of everything that this version writes: two machines, one of them with a disk that
+// does not end at a chunk and grows, increments enough for a checkpoint, clears, duplicates, a session that was given up, an
+// index that was rebuilt.
 func fillGolden(t *testing.T, r *repo.Repository, rounds int) {
 	t.Helper()
 	rnd := newRand(2026)

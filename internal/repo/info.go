@@ -4,8 +4,6 @@ import (
 	"context"
 	"slices"
 
-	"github.com/holdfast-backup/holdfast"
-	"github.com/holdfast-backup/holdfast/internal/repo/keys"
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
 )
 
@@ -29,7 +27,7 @@ type Info struct {
 // Info sums up the state read last.
 func (r *Repository) Info(ctx context.Context) (Info, error) {
 	state := r.oplog.State()
-	encrypted, err := r.isEncrypted(ctx, state.Slots)
+	encrypted, err := r.access.Encrypted(ctx)
 	if err != nil {
 		return Info{}, err
 	}
@@ -49,21 +47,4 @@ func (r *Repository) Info(ctx context.Context) (Info, error) {
 	slices.Sort(vms)
 	info.VMs = len(slices.Compact(vms))
 	return info, nil
-}
-
-// isEncrypted reports whether no current slot gives the key away.
-func (r *Repository) isEncrypted(ctx context.Context, slots []string) (bool, error) {
-	for _, name := range slots {
-		data, err := readNamed(ctx, r.store, name, layout.KeyObjectBytesMax)
-		if holdfast.IsKind(err, holdfast.KindCorrupt) {
-			continue // another slot opened the repository
-		}
-		if err != nil {
-			return false, err
-		}
-		if slot, err := keys.DecodeSlot(data, r.id); err == nil && slot.Kind == keys.SlotOpen {
-			return false, nil
-		}
-	}
-	return true, nil
 }

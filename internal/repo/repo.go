@@ -19,6 +19,7 @@ import (
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/blob"
 	"github.com/holdfast-backup/holdfast/internal/clock"
+	"github.com/holdfast-backup/holdfast/internal/repo/access"
 	"github.com/holdfast-backup/holdfast/internal/repo/cache"
 	"github.com/holdfast-backup/holdfast/internal/repo/chunk"
 	"github.com/holdfast-backup/holdfast/internal/repo/index"
@@ -56,10 +57,7 @@ type Repository struct {
 	id     keys.RepositoryID
 	params layout.Parameters
 
-	keys         *repositoryKeys
-	slot         string // that opened the repository
-	vault        Vault
-	installation string
+	access *access.Opened
 
 	openers *cache.Cache[string, *seal.Opener]
 	frames  *cache.Cache[frameKey, []byte]
@@ -116,16 +114,15 @@ func Init(ctx context.Context, store blob.Store, o InitOptions) (*Repository, er
 		return nil, holdfast.Errorf(holdfast.KindInvalid, "a repository is encrypted with a password or a vault key, or explicitly not encrypted").
 			WithField("password").WithHint("give --password-file FILE (or HOLDFAST_REPO_PASSWORD), --vault-key URL, or --unencrypted")
 	}
-	id, repositoryKey := keys.NewRepositoryID(), keys.Random(keys.Size)
+	id := keys.NewRepositoryID()
 	ring := keys.NewRing(id)
 	if err := mustBeEmpty(ctx, store); err != nil {
 		return nil, err
 	}
-	slotName, err := firstSlot(ctx, store, id, repositoryKey, o)
-	if err != nil {
-		return nil, err
-	}
-	ringName, err := putKeyObject(ctx, store, func() ([]byte, error) { return ring.Encode(repositoryKey) })
+	slotName, ringName, err := access.WriteFirst(ctx, store, id, ring, access.Birth{
+		Unencrypted: o.Unencrypted, Vault: o.Vault, Created: o.Clock.Now(),
+		Slot: access.NewSlot{Label: o.Label, Password: o.Password, VaultKey: o.VaultKey, KDF: o.KDF},
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -158,15 +155,6 @@ func mustBeEmpty(ctx context.Context, store blob.Store) error {
 	return nil
 }
 
-func putKeyObject(ctx context.Context, store blob.Store, encode func() ([]byte, error)) (string, error) {
-	data, err := encode()
-	if err != nil {
-		return "", err
-	}
-	name := layout.Name(layout.KeyObject, layout.Sum(data))
-	return name, store.Put(ctx, name, data, blob.PutOptions{})
-}
-
 // Open opens a repository. No repository there is KindNotFound, a password that does not fit KindWrongKey, a repository of a
 // newer version KindInvalid, damage that prevents opening KindCorrupt.
 func Open(ctx context.Context, store blob.Store, o OpenOptions) (*Repository, error) {
@@ -182,9 +170,17 @@ func Open(ctx context.Context, store blob.Store, o OpenOptions) (*Repository, er
 	if err := state.Parameters.Validate(); err != nil {
 		return nil, holdfast.Wrap(holdfast.KindCorrupt, err, "the parameters of the repository are out of range")
 	}
-	known := &repositoryKeys{store: store, id: state.Repository}
 	unproven := entries.Unproven()
-	used, err := unlock(ctx, store, entries, known, o)
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	counting := &countingStore{Store: store}
+	opened, err := access.Unlock(ctx, access.Options{
+		Store: counting, Read: func(ctx context.Context, name string) ([]byte, error) {
+			return readNamed(ctx, counting, name, layout.KeyObjectBytesMax)
+		},
+		Log: entries, Password: o.Password, Vault: o.Vault, Installation: o.Installation, Clock: o.Clock, Logger: o.Log,
+	})
 	if err != nil {
 		if unproven != nil && (isDamage(err) || holdfast.IsKind(err, holdfast.KindWrongKey)) {
 			return nil, unproven // a newer version may keep its keys in another way
@@ -192,14 +188,11 @@ func Open(ctx context.Context, store blob.Store, o OpenOptions) (*Repository, er
 		return nil, err
 	}
 	state = entries.State() // less what proved to be a stranger's
-	ring := used.ring
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	ring := opened.Ring
 	r := &Repository{
 		packBuffers: newPackBuffers(),
-		store:       &countingStore{Store: store}, clock: o.Clock, tool: o.Tool, log: o.Log, oplog: entries, ring: ring, id: state.Repository,
-		keys: known, slot: used.slot, vault: o.Vault, installation: o.Installation,
+		store:       counting, clock: o.Clock, tool: o.Tool, log: o.Log, oplog: entries, ring: ring, id: state.Repository,
+		access: opened,
 		hasher: chunk.NewHasher(ring), codec: seal.NewCodec(runtime.GOMAXPROCS(0)), params: state.Parameters,
 		openers: cache.New[string](openPacksMax, func(*seal.Opener) int64 { return 1 }),
 		frames:  cache.New[frameKey](frameCacheBytes, func(b []byte) int64 { return int64(cap(b)) }),

@@ -327,7 +327,7 @@ func (s *Session) Close(ctx context.Context, reason string) error {
 	_ = s.chunks.uploads.Wait() // the session ends for a reason of its own
 	s.nodes.stop()
 	err := s.r.Abandon(context.WithoutCancel(ctx), s.id, reason)
-	if holdfast.IsKind(err, holdfast.KindConflict) || s.r.fenced() {
+	if holdfast.IsKind(err, holdfast.KindConflict) || s.r.access.Fenced() {
 		return nil // somebody else abandoned it, it was published after all, or it lost the repository and cannot publish: the log knows
 	}
 	return err

@@ -37,7 +37,12 @@ func TestAppend_OwnedByAnother(t *testing.T) {
 		}
 	}
 	two := f.openWith(t, f.store, oplog.Access{Ring: f.ring, Installation: "two"})
-	mustAdd(t, two, oplog.Entry{Kind: oplog.Owner, Owner: "two", Epoch: 2}, abandon(2), begin(4))
+	if _, err := two.TakeOver(t.Context(), func(oplog.State) (oplog.Entry, error) {
+		return oplog.Entry{Kind: oplog.Owner, Owner: "two", Epoch: 2}, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	mustAdd(t, two, abandon(2), begin(4))
 	if err := add(owner, settle(1)); !holdfast.IsKind(err, holdfast.KindRefused) {
 		t.Errorf("the old owner still appends: %v", err)
 	}

@@ -190,7 +190,27 @@ func (l *Log) Entry(ctx context.Context, n uint64) (Entry, error) {
 // Append adds one entry. build makes it from the state that holds when it is appended; it may be called again, each time
 // with a newer state, and its error ends the append. When Append returns nil the entry is durable. After an error the
 // entry is in the log or not; a caller that must know calls Sync and looks.
+//
+// In a repository that another installation owns nothing is built and nothing appended: KindRefused.
 func (l *Log) Append(ctx context.Context, build func(State) (Entry, error)) (Entry, error) {
+	return l.append(ctx, func(s State) (Entry, error) {
+		if s.Owner != "" && s.Owner != l.access.Installation {
+			return Entry{}, s.ownedByAnother()
+		}
+		return build(s)
+	})
+}
+
+// TakeOver is Append for the one kind of entry that a writer appends who is not the owner.
+func (l *Log) TakeOver(ctx context.Context, build func(State) (Entry, error)) (Entry, error) {
+	return l.append(ctx, func(s State) (Entry, error) {
+		e, err := build(s)
+		holdfast.Invariant(err != nil || e.Kind == Owner, "a take-over appends an owner entry")
+		return e, err
+	})
+}
+
+func (l *Log) append(ctx context.Context, build func(State) (Entry, error)) (Entry, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	holdfast.Invariant(l.access.Ring != nil, "the log is appended to without a key")
@@ -218,7 +238,10 @@ func (l *Log) Append(ctx context.Context, build func(State) (Entry, error)) (Ent
 func (l *Log) tryAppend(ctx context.Context, e *Entry) (bool, error) {
 	e.Holdfast, e.N, e.Repository, e.Previous = entryVersion, l.state.Next, l.state.Repository, l.state.Head
 	e.Time, e.Writer, e.Generation, e.Checkpoint = l.clock.Now().UTC(), l.writer, l.access.Ring.Current(), l.state.Checkpoint
-	if err := l.mayWrite(e); err != nil {
+	if e.Kind == Begin && l.state.Owner != "" { // a session of the owner's
+		e.Owner, e.Epoch = l.state.Owner, l.state.Epoch
+	}
+	if err := l.state.Allowed(*e); err != nil {
 		return false, err
 	}
 	data, err := l.seal(e)
@@ -244,18 +267,6 @@ func (l *Log) tryAppend(ctx context.Context, e *Entry) (bool, error) {
 	}
 	l.state.apply(*e, layout.Sum(data).String())
 	return true, nil
-}
-
-// mayWrite says whether this writer may append the entry now. A session of the owner is given owner and epoch.
-func (l *Log) mayWrite(e *Entry) error {
-	owner := l.state.Owner
-	if owner != "" && owner != l.access.Installation && e.Kind != Owner {
-		return l.state.ownedByAnother()
-	}
-	if owner != "" && e.Kind == Begin {
-		e.Owner, e.Epoch = owner, l.state.Epoch
-	}
-	return l.state.Allowed(*e)
 }
 
 // seal returns the stored bytes of the entry, its private part sealed with the entry's generation.

@@ -1,4 +1,4 @@
-package repo
+package access
 
 import (
 	"context"
@@ -19,8 +19,8 @@ type Ownership struct {
 }
 
 // Ownership returns whom the repository belongs to in the state read last.
-func (r *Repository) Ownership() Ownership {
-	return ownershipOf(r.oplog.State())
+func (a *Opened) Ownership() Ownership {
+	return ownershipOf(a.options.Log.State())
 }
 
 func ownershipOf(state oplog.State) Ownership {
@@ -49,24 +49,24 @@ func CheckInstallation(id string) error {
 // another one by now, the error is KindRefused and names him. From then on what the old owner appends is refused; sessions that
 // were open cannot publish. Who owns the repository already changes nothing. After another error the take-over happened or
 // not, and TakeOver may be called again.
-func (r *Repository) TakeOver(ctx context.Context, from string) (Ownership, error) {
-	if err := CheckInstallation(r.installation); err != nil {
+func (a *Opened) TakeOver(ctx context.Context, from string) (Ownership, error) {
+	if err := CheckInstallation(a.options.Installation); err != nil {
 		return Ownership{}, err
 	}
 	ours := false
-	_, err := r.oplog.Append(ctx, func(state oplog.State) (oplog.Entry, error) {
-		if ours = state.Owner == r.installation; ours {
+	_, err := a.options.Log.TakeOver(ctx, func(state oplog.State) (oplog.Entry, error) {
+		if ours = state.Owner == a.options.Installation; ours {
 			return oplog.Entry{}, errOurs
 		}
 		if state.Owner != from {
 			return oplog.Entry{}, notOwnedBy(state.Owner, from)
 		}
-		return oplog.Entry{Kind: oplog.Owner, Owner: r.installation, Epoch: state.Epoch + 1}, nil
+		return oplog.Entry{Kind: oplog.Owner, Owner: a.options.Installation, Epoch: state.Epoch + 1}, nil
 	})
 	if err != nil && !ours {
 		return Ownership{}, err
 	}
-	return r.Ownership(), nil
+	return a.Ownership(), nil
 }
 
 var errOurs = holdfast.Errorf(holdfast.KindConflict, "the repository is ours already")
@@ -79,8 +79,8 @@ func notOwnedBy(owner, from string) error {
 		WithHint("confirm that it is to lose the repository with: --from %s; its next publication then fails", owner)
 }
 
-// fenced reports whether the repository belongs to another installation than this handle.
-func (r *Repository) fenced() bool {
-	state := r.oplog.State()
-	return state.Owner != "" && state.Owner != r.installation
+// Fenced reports whether the repository belongs to another installation than this handle.
+func (a *Opened) Fenced() bool {
+	state := a.options.Log.State()
+	return state.Owner != "" && state.Owner != a.options.Installation
 }

@@ -1,10 +1,9 @@
-package repo
+package access
 
 import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -37,32 +36,32 @@ type KeyReport struct {
 	Slots       []Slot `json:"slots"`       // current ones in order, then old ones that the store still lists
 }
 
-// Keys describes the keys of the state read last. Old slots are looked for by a listing, which may miss some.
-func (r *Repository) Keys(ctx context.Context) (KeyReport, error) {
-	state := r.oplog.State()
+// Report describes the keys of the state read last. Old slots are looked for by a listing, which may miss some.
+func (a *Opened) Report(ctx context.Context) (KeyReport, error) {
+	state := a.options.Log.State()
 	report := KeyReport{
-		Checksum: keyChecksum(r.id, state.KeyRing, state.Slots), Generation: r.ring.Current(), Generations: r.ring.Generations(), Slots: []Slot{},
+		Checksum: keyChecksum(a.id, state.KeyRing, state.Slots), Generation: a.Ring.Current(), Generations: a.Ring.Generations(), Slots: []Slot{},
 	}
 	for _, name := range state.Slots {
-		slot, err := r.describeSlot(ctx, name)
+		slot, err := a.describeSlot(ctx, name)
 		if err != nil {
 			return KeyReport{}, err
 		}
 		slot.Current = true
 		report.Slots = append(report.Slots, slot)
 	}
-	for info, err := range r.store.List(ctx, layout.KeysPrefix) {
+	for info, err := range a.options.Store.List(ctx, layout.KeysPrefix) {
 		if err != nil {
 			return KeyReport{}, err
 		}
 		if slices.Contains(state.Slots, info.Name) || info.Name == state.KeyRing {
 			continue
 		}
-		data, err := readNamed(ctx, r.store, info.Name, layout.KeyObjectBytesMax)
-		if err != nil && !isDamage(err) {
+		data, err := a.options.Read(ctx, info.Name)
+		if err != nil && !holdfast.IsKind(err, holdfast.KindCorrupt) {
 			return KeyReport{}, err
 		}
-		if slot, decodeErr := keys.DecodeSlot(data, r.id); err == nil && decodeErr == nil {
+		if slot, decodeErr := keys.DecodeSlot(data, a.id); err == nil && decodeErr == nil {
 			report.Slots = append(report.Slots, describe(info.Name, slot))
 		}
 	}
@@ -82,16 +81,16 @@ func keyChecksum(id keys.RepositoryID, keyRing string, slots []string) string {
 }
 
 // describeSlot describes a slot that the log names; one that is damaged or missing says so.
-func (r *Repository) describeSlot(ctx context.Context, name string) (Slot, error) {
-	slot, err := readSlot(ctx, r.store, name, r.id)
-	if isDamage(err) || holdfast.IsKind(err, holdfast.KindInvalid) {
+func (a *Opened) describeSlot(ctx context.Context, name string) (Slot, error) {
+	slot, err := readSlot(ctx, a.options.Read, name, a.id)
+	if holdfast.IsKind(err, holdfast.KindCorrupt) || holdfast.IsKind(err, holdfast.KindInvalid) {
 		return Slot{ID: slotID(name), Problem: err.Error()}, nil
 	}
 	if err != nil {
 		return Slot{}, err
 	}
 	described := describe(name, slot)
-	described.Used = name == r.slot
+	described.Used = name == a.slot
 	return described, nil
 }
 
@@ -113,25 +112,44 @@ type LogHead struct {
 }
 
 // LogHead returns the newest entry of the state read last.
-func (r *Repository) LogHead() LogHead {
-	state := r.oplog.State()
+func (a *Opened) LogHead() LogHead {
+	state := a.options.Log.State()
 	return LogHead{Entry: state.Next - 1, Hash: state.Head}
 }
 
-// firstSlot stores the slot that a repository is born with.
-func firstSlot(ctx context.Context, store blob.Store, id keys.RepositoryID, repositoryKey []byte, o InitOptions) (string, error) {
+// Birth says what a new repository is opened by.
+type Birth struct {
+	Unencrypted bool    // the repository key lies in clear; Slot is not looked at
+	Slot        NewSlot // Password or VaultKey
+	Vault       Vault
+	Created     time.Time
+}
+
+// WriteFirst stores the slot and the ring that a repository is born with and returns their names. The genesis entry is to name
+// them.
+func WriteFirst(ctx context.Context, store blob.Store, id keys.RepositoryID, ring *keys.Ring, b Birth) (slotName, ringName string, err error) {
+	repositoryKey := keys.Random(keys.Size)
 	slot := keys.NewOpenSlot(id, repositoryKey)
-	if !o.Unencrypted {
-		var err error
-		slot, err = newSlot(ctx, id, repositoryKey, NewSlot{Label: o.Label, Password: o.Password, VaultKey: o.VaultKey, KDF: o.KDF}, o.Vault)
-		if err != nil {
-			return "", err
+	if !b.Unencrypted {
+		if slot, err = newSlot(ctx, id, repositoryKey, b.Slot, b.Vault); err != nil {
+			return "", "", err
 		}
 	}
-	slot.Created = o.Clock.Now().UTC().Truncate(time.Second)
-	name, err := putKeyObject(ctx, store, slot.Encode)
-	if errors.Is(err, blob.ErrExists) {
-		return name, nil
+	slot.Created = b.Created.UTC().Truncate(time.Second)
+	if slotName, err = put(ctx, store, slot.Encode); err != nil {
+		return "", "", err
 	}
-	return name, err
+	ringName, err = put(ctx, store, func() ([]byte, error) { return ring.Encode(repositoryKey) })
+	return slotName, ringName, err
+}
+
+// Encrypted reports whether no slot that can be read gives the repository key away.
+func (a *Opened) Encrypted(ctx context.Context) (bool, error) {
+	for _, name := range a.options.Log.State().Slots {
+		slot, err := a.describeSlot(ctx, name)
+		if err != nil || slot.Kind == string(keys.SlotOpen) {
+			return false, err
+		}
+	}
+	return true, nil
 }

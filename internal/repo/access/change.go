@@ -1,17 +1,14 @@
-package repo
+package access
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/holdfast-backup/holdfast"
-	"github.com/holdfast-backup/holdfast/internal/blob"
 	"github.com/holdfast-backup/holdfast/internal/repo/keys"
-	"github.com/holdfast-backup/holdfast/internal/repo/layout"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
 )
 
@@ -22,7 +19,7 @@ type NewSlot struct {
 	RecoveryCode bool   // a password for paper is drawn
 	VaultKey     string // https://VAULT/keys/NAME, with or without a version; needs the Vault that the repository was opened with
 	Replaces     string // a slot, by label or beginning of its id, that goes in the same moment; "" for none
-	KDF          KDFCost
+	KDF          keys.KDFCost
 }
 
 // KeyChange is what a change of keys did.
@@ -46,17 +43,17 @@ type RotateOptions struct {
 	Revoke    bool
 	Passwords []string // open the password slots that are to stay
 	Drop      []string // slots, by label or beginning of their id, that go
-	KDF       KDFCost
+	KDF       keys.KDFCost
 }
 
 // AddSlot adds a slot, or puts it into the place of another. Data is not touched. The first slot of a repository that was not
 // encrypted replaces the repository key as a revocation does: the old one lies in clear. A label that is taken and a slot
 // that cannot be are KindInvalid; after another error the change is made or not, and AddSlot may be called again.
-func (r *Repository) AddSlot(ctx context.Context, o NewSlot) (KeyChange, error) {
+func (a *Opened) AddSlot(ctx context.Context, o NewSlot) (KeyChange, error) {
 	if err := o.validate(); err != nil {
 		return KeyChange{}, err
 	}
-	c := &keyChange{r: r, kdf: o.KDF}
+	c := &keyChange{a: a}
 	if o.RecoveryCode {
 		c.result.RecoveryCode = keys.NewRecoveryCode()
 		o.Password = c.result.RecoveryCode
@@ -79,8 +76,8 @@ func (r *Repository) AddSlot(ctx context.Context, o NewSlot) (KeyChange, error) 
 }
 
 // RemoveSlot ends a slot, named by its label or the beginning of its id. The last one stays: KindRefused.
-func (r *Repository) RemoveSlot(ctx context.Context, slot string) (KeyChange, error) {
-	c := &keyChange{r: r}
+func (a *Opened) RemoveSlot(ctx context.Context, slot string) (KeyChange, error) {
+	c := &keyChange{a: a}
 	return c.append(ctx, func(context.Context) error {
 		if err := c.drop(slot); err != nil {
 			return err
@@ -95,11 +92,11 @@ func (r *Repository) RemoveSlot(ctx context.Context, slot string) (KeyChange, er
 
 // Rotate starts a new generation: what is written from now on is sealed with a secret of its own, what was written stays as it
 // is. With Revoke it also replaces the repository key. A slot that can neither be kept nor is named in Drop is KindInvalid.
-func (r *Repository) Rotate(ctx context.Context, o RotateOptions) (KeyChange, error) {
-	c := &keyChange{r: r, kdf: o.KDF}
+func (a *Opened) Rotate(ctx context.Context, o RotateOptions) (KeyChange, error) {
+	c := &keyChange{a: a}
 	return c.append(ctx, func(ctx context.Context) error {
 		if !o.Revoke {
-			return c.newRing(ctx, r.keys.newest())
+			return c.newRing(ctx, a.known.newest())
 		}
 		return c.revoke(ctx, o)
 	})
@@ -126,62 +123,48 @@ const (
 	labelBytesMax = 100
 	// slotsMax bounds the slots of a repository: opening tries one after the other, and each costs a key derivation.
 	slotsMax = 16
-	// keyChangeTriesMax bounds how often a change is made anew because a collection took its objects for leftovers.
-	keyChangeTriesMax = 8
 )
 
 // keyChange is one change of keys in the making, against the state that Append hands it; begin starts it over for each.
 type keyChange struct {
-	r   *Repository
-	kdf KDFCost
+	a *Opened
 
-	made   []string // objects written, which must still stand when the entry is appended
-	slots  []Slot   // those that stay and come
+	slots  []Slot // those that stay and come
 	ring   string
 	least  uint32
 	result KeyChange
 }
 
-// errTaken says that a collection took new key objects for leftovers before the log knew them.
-var errTaken = errors.New("the new key objects have been collected")
-
-// append makes the change that decide describes and appends it.
+// append makes the change that decide describes and appends it. The objects of a change are made after all entries were read
+// and named by the next one, else made anew: so a collection that takes them for leftovers in between, and has to append first,
+// cannot take what the log names.
 func (c *keyChange) append(ctx context.Context, decide func(ctx context.Context) error) (KeyChange, error) {
-	var err error
-	for range keyChangeTriesMax {
-		_, err = c.r.oplog.Append(ctx, func(state oplog.State) (oplog.Entry, error) {
-			if err := c.begin(ctx, state); err != nil {
-				return oplog.Entry{}, err
-			}
-			if err := decide(ctx); err != nil {
-				return oplog.Entry{}, err
-			}
-			return c.entry(ctx, state)
-		})
-		if !errors.Is(err, errTaken) {
-			break
+	_, err := c.a.options.Log.Append(ctx, func(state oplog.State) (oplog.Entry, error) {
+		if err := c.begin(ctx, state); err != nil {
+			return oplog.Entry{}, err
 		}
-	}
-	if errors.Is(err, errTaken) {
-		return KeyChange{}, holdfast.Wrap(holdfast.KindConflict, err, "a collection is in the way of the key change").WithHint("run again")
-	}
+		if err := decide(ctx); err != nil {
+			return oplog.Entry{}, err
+		}
+		return c.entry(state)
+	})
 	if err != nil {
 		return KeyChange{}, err
 	}
-	if _, err := c.r.oplog.Sync(ctx); err != nil {
+	if _, err := c.a.options.Log.Sync(ctx); err != nil {
 		// best effort: the change is durable; this handle learns of its own ring at its next look at the log.
-		c.r.log.WarnContext(ctx, "the log was not read after the key change", "error", err)
+		c.a.options.Logger.WarnContext(ctx, "the log was not read after the key change", "error", err)
 	}
-	c.result.Generation = c.r.ring.Current()
+	c.result.Generation = c.a.Ring.Current()
 	return c.result, nil
 }
 
 // begin starts from the slots of a state.
 func (c *keyChange) begin(ctx context.Context, state oplog.State) error {
-	c.made, c.slots, c.ring, c.least = nil, nil, state.KeyRing, 0
+	c.slots, c.ring, c.least = nil, state.KeyRing, 0
 	c.result.Added, c.result.Dropped, c.result.Exposed = []Slot{}, []Slot{}, nil
 	for _, name := range state.Slots {
-		slot, err := c.r.describeSlot(ctx, name)
+		slot, err := c.a.describeSlot(ctx, name)
 		if err != nil {
 			return err
 		}
@@ -191,13 +174,10 @@ func (c *keyChange) begin(ctx context.Context, state oplog.State) error {
 	return nil
 }
 
-// entry returns the entry of the change, after a last look that its objects stand.
-func (c *keyChange) entry(ctx context.Context, state oplog.State) (oplog.Entry, error) {
+// entry returns the entry of the change.
+func (c *keyChange) entry(state oplog.State) (oplog.Entry, error) {
 	if len(c.slots) > slotsMax {
 		return oplog.Entry{}, holdfast.Errorf(holdfast.KindInvalid, "a repository has at most %d key slots", slotsMax).WithHint("remove one first")
-	}
-	if err := c.r.mustStand(ctx, state, c.made); err != nil {
-		return oplog.Entry{}, err
 	}
 	if c.result.Exposed != nil {
 		for _, p := range state.SortedPoints() {
@@ -209,28 +189,6 @@ func (c *keyChange) entry(ctx context.Context, state oplog.State) (oplog.Entry, 
 		e.Slots = append(e.Slots, slot.object())
 	}
 	return e, nil
-}
-
-// mustStand makes sure that objects which an entry is going to name are there and not condemned: a collection may take what
-// the log does not name yet for leftovers.
-func (r *Repository) mustStand(ctx context.Context, state oplog.State, names []string) error {
-	condemned, err := r.runs.condemnedPacks(ctx, state)
-	if err != nil {
-		return err
-	}
-	if slices.ContainsFunc(names, func(name string) bool { return condemned[name] }) {
-		return errTaken
-	}
-	for _, name := range names {
-		_, err := r.store.Stat(ctx, name)
-		if errors.Is(err, blob.ErrNotFound) {
-			return errTaken
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (c *keyChange) labelled(label string) bool {
@@ -285,25 +243,20 @@ func ended(s Slot) Slot {
 
 // add wraps the repository key anew.
 func (c *keyChange) add(ctx context.Context, o NewSlot) error {
-	return c.wrap(ctx, o, c.r.keys.newest())
+	return c.wrap(ctx, o, c.a.known.newest())
 }
 
 // wrap stores a slot with a repository key in it.
 func (c *keyChange) wrap(ctx context.Context, o NewSlot, repositoryKey []byte) error {
-	slot, err := newSlot(ctx, c.r.id, repositoryKey, o, c.r.vault)
+	slot, err := newSlot(ctx, c.a.id, repositoryKey, o, c.a.options.Vault)
 	if err != nil {
 		return err
 	}
-	slot.Created = c.r.clock.Now().UTC().Truncate(time.Second)
-	data, err := slot.Encode()
+	slot.Created = c.a.options.Clock.Now().UTC().Truncate(time.Second)
+	name, err := put(ctx, c.a.options.Store, slot.Encode)
 	if err != nil {
 		return err
 	}
-	name, err := c.r.put(ctx, layout.KeyObject, data)
-	if err != nil {
-		return err
-	}
-	c.made = append(c.made, name)
 	added := describe(name, slot)
 	added.Current = true
 	c.slots, c.result.Added = append(c.slots, added), append(c.result.Added, added)
@@ -339,16 +292,10 @@ func newSlot(ctx context.Context, id keys.RepositoryID, repositoryKey []byte, o 
 
 // newRing stores a ring with one more generation under a repository key.
 func (c *keyChange) newRing(ctx context.Context, repositoryKey []byte) error {
-	ring := c.r.ring.Rotated()
-	data, err := ring.Encode(repositoryKey)
-	if err != nil {
-		return err
-	}
-	if c.ring, err = c.r.put(ctx, layout.KeyObject, data); err != nil {
-		return err
-	}
-	c.made, c.least = append(c.made, c.ring), 0
-	return nil
+	ring := c.a.Ring.Rotated()
+	var err error
+	c.ring, err = put(ctx, c.a.options.Store, func() ([]byte, error) { return ring.Encode(repositoryKey) })
+	return err
 }
 
 // replaceKey draws a new repository key and ends the use of all older generations.
@@ -357,8 +304,8 @@ func (c *keyChange) replaceKey(ctx context.Context) ([]byte, error) {
 	if err := c.newRing(ctx, repositoryKey); err != nil {
 		return nil, err
 	}
-	c.r.keys.add(repositoryKey) // to follow our own change
-	c.least = c.r.ring.Current() + 1
+	c.a.known.add(repositoryKey) // to follow our own change
+	c.least = c.a.Ring.Current() + 1
 	c.result.Exposed = &Exposed{Slots: []string{}, Points: []holdfast.PointID{}}
 	for _, s := range c.slots {
 		c.result.Exposed.Slots = append(c.result.Exposed.Slots, s.ID)
@@ -417,8 +364,8 @@ func (c *keyChange) staying(ctx context.Context, o RotateOptions) ([]NewSlot, er
 	var staying []NewSlot
 	var closed []string
 	for _, s := range c.slots {
-		slot, err := readSlot(ctx, c.r.store, s.object(), c.r.id)
-		if err != nil && !isDamage(err) {
+		slot, err := readSlot(ctx, c.a.options.Read, s.object(), c.a.id)
+		if err != nil && !holdfast.IsKind(err, holdfast.KindCorrupt) {
 			return nil, err
 		}
 		again, ok := c.again(slot, o)
@@ -442,7 +389,7 @@ func (c *keyChange) staying(ctx context.Context, o RotateOptions) ([]NewSlot, er
 func (c *keyChange) again(slot keys.Slot, o RotateOptions) (NewSlot, bool) {
 	switch slot.Kind {
 	case keys.SlotVault:
-		return NewSlot{Label: slot.Label, VaultKey: withoutVersion(slot.KeyID)}, c.r.vault != nil
+		return NewSlot{Label: slot.Label, VaultKey: withoutVersion(slot.KeyID)}, c.a.options.Vault != nil
 	case keys.SlotPassword:
 		for _, password := range o.Passwords {
 			if _, err := slot.Open(password); err == nil {

@@ -1,13 +1,21 @@
-package repo
+// Package access decides who gets into a repository and who may write to it: it opens slots and rings, changes them, and moves
+// ownership. The bytes and rules are those of doc/format.md §4, §6.3 and §12.
+//
+// It promises that the authenticated log has the last word: a slot that a key change dropped opens nothing, whatever lies in the
+// store, and an entry that a stranger appended locks nobody out. It must never write a secret anywhere, and never leave
+// a repository that no slot opens.
+package access
 
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"sync"
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/blob"
+	"github.com/holdfast-backup/holdfast/internal/clock"
 	"github.com/holdfast-backup/holdfast/internal/repo/keys"
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
@@ -27,11 +35,37 @@ type Vault interface {
 // WrappedKey is a repository key as a vault wrapped it.
 type WrappedKey = keys.Wrapped
 
+// Options tell how a repository is opened.
+type Options struct {
+	Store blob.Store
+	// Read returns a key object that proves itself by its name. One that is missing or does not is KindCorrupt.
+	Read         ReadObject
+	Log          *oplog.Log
+	Password     string
+	Vault        Vault  // opens vault slots where there is no Password; nil for none
+	Installation string // whom the writer belongs to; "" for nobody
+	Clock        clock.Clock
+	Logger       *slog.Logger
+}
+
+// ReadObject reads a whole object.
+type ReadObject func(ctx context.Context, name string) ([]byte, error)
+
+// Opened is a repository that a secret has opened: its ring, and the right to change keys and ownership. Safe for concurrent use.
+type Opened struct {
+	Ring *keys.Ring // grows when the key is rotated
+
+	options Options
+	id      keys.RepositoryID
+	known   *repositoryKeys
+	slot    string // that opened it
+}
+
 // repositoryKeys are the repository keys that a handle knows: the one it was opened with, and those that it made itself. Safe for
 // concurrent use.
 type repositoryKeys struct {
-	store blob.Reader
-	id    keys.RepositoryID
+	read ReadObject
+	id   keys.RepositoryID
 
 	mu    sync.Mutex // guards known
 	known [][]byte   // newest last
@@ -55,7 +89,7 @@ func (k *repositoryKeys) reopen(ctx context.Context, keyRing string) (*keys.Ring
 	k.mu.Lock()
 	known := slices.Clone(k.known)
 	k.mu.Unlock()
-	data, err := readNamed(ctx, k.store, keyRing, layout.KeyObjectBytesMax)
+	data, err := k.read(ctx, keyRing)
 	if err != nil {
 		return nil, err
 	}
@@ -77,12 +111,23 @@ type unlocked struct {
 	ring          *keys.Ring
 }
 
-// unlock finds a slot that opens, and lets the log judge: only entries that the ring authenticates count, and the slot must be
+// Unlock finds a slot that opens, and lets the log judge: only entries that the ring authenticates count, and the slot must be
 // one of those that the newest of them names. So neither an entry that a stranger appended nor a slot that a key change
-// dropped decides who may in.
-func unlock(ctx context.Context, store blob.Store, entries *oplog.Log, known *repositoryKeys, o OpenOptions) (unlocked, error) {
+// dropped decides who may in. A secret that does not fit is KindWrongKey, damage that prevents opening KindCorrupt; what a
+// vault says is returned as it is.
+func Unlock(ctx context.Context, o Options) (*Opened, error) {
+	known := &repositoryKeys{read: o.Read, id: o.Log.State().Repository}
+	used, err := unlock(ctx, known, o)
+	if err != nil {
+		return nil, err
+	}
+	return &Opened{Ring: used.ring, options: o, id: known.id, known: known, slot: used.slot}, nil
+}
+
+func unlock(ctx context.Context, known *repositoryKeys, o Options) (unlocked, error) {
+	entries := o.Log
 	lossy := len(entries.Damage()) > 0 // then the newest key change may be what is lost
-	u := &unlocker{store: store, id: known.id, options: o, sets: entries.KeySets(), tried: map[string]bool{}}
+	u := &unlocker{id: known.id, options: o, sets: entries.KeySets(), tried: map[string]bool{}}
 	used, err := u.find(ctx)
 	if err != nil {
 		return unlocked{}, err
@@ -95,13 +140,13 @@ func unlock(ctx context.Context, store blob.Store, entries *oplog.Log, known *re
 		state := entries.State()
 		if state.KeyRing == used.keyRing || lossy {
 			if !slices.Contains(state.Slots, used.slot) && !lossy {
-				return unlocked{}, errDropped
+				return unlocked{}, dropped(o)
 			}
 			return used, nil
 		}
 		newer, err := u.ring(ctx, state.KeyRing, used.repositoryKey)
 		if holdfast.IsKind(err, holdfast.KindWrongKey) || err == nil && newer.Current() <= used.ring.Current() && !slices.Contains(state.Slots, used.slot) {
-			return unlocked{}, errDropped
+			return unlocked{}, dropped(o)
 		}
 		if err != nil {
 			return unlocked{}, err
@@ -115,15 +160,19 @@ func unlock(ctx context.Context, store blob.Store, entries *oplog.Log, known *re
 // has tampered with the log.
 const ringStepsMax = 64
 
-// errDropped refuses a slot that a key change has ended.
-var errDropped = holdfast.Errorf(holdfast.KindWrongKey, "the password or vault key does not open this repository any more: a key change has dropped it").
-	WithHint("give the present password, or a vault key or recovery code that is still in force")
+// dropped refuses a slot that a key change has ended.
+func dropped(o Options) error {
+	if o.Password == "" && o.Vault == nil { // the slot needed no secret: the repository was encrypted since
+		return noPassword()
+	}
+	return holdfast.Errorf(holdfast.KindWrongKey, "the password or vault key does not open this repository any more: a key change has dropped it").
+		WithHint("give the present password, or a vault key or recovery code that is still in force")
+}
 
 // unlocker looks for a slot that opens and a ring that its key opens.
 type unlocker struct {
-	store   blob.Store
 	id      keys.RepositoryID
-	options OpenOptions
+	options Options
 	sets    []oplog.KeySet // newest first
 	tried   map[string]bool
 	refusal error // the most telling one so far
@@ -148,7 +197,7 @@ func (u *unlocker) find(ctx context.Context) (unlocked, error) {
 		return unlocked{}, u.refusal
 	}
 	var listed, rings []string
-	for info, err := range u.store.List(ctx, layout.KeysPrefix) {
+	for info, err := range u.options.Store.List(ctx, layout.KeysPrefix) {
 		if err != nil {
 			return unlocked{}, u.refusal // best effort: what the log names did not open
 		}
@@ -190,19 +239,22 @@ func (u *unlocker) try(ctx context.Context, slots, rings []string) (unlocked, er
 	return unlocked{}, nil
 }
 
-// note keeps the most telling refusal: what a vault says before a key that does not fit, and that before damage. What says
-// nothing about slots, such as a store that cannot be reached, it returns.
+// note keeps the most telling refusal: what a vault says before a secret that does not fit, that before one that was not given,
+// and that before damage. What says nothing about slots, such as a store that cannot be reached, it returns.
 func (u *unlocker) note(err error) error {
 	rank := func(err error) int {
 		var refused *vaultRefusal
+		var untried *notGiven
 		switch {
 		case err == nil:
 			return 0
 		case errors.As(err, &refused):
-			return 3
-		case holdfast.IsKind(err, holdfast.KindWrongKey):
+			return 4
+		case errors.As(err, &untried):
 			return 2
-		case isDamage(err) || holdfast.IsKind(err, holdfast.KindInvalid):
+		case holdfast.IsKind(err, holdfast.KindWrongKey):
+			return 3
+		case holdfast.IsKind(err, holdfast.KindCorrupt) || holdfast.IsKind(err, holdfast.KindInvalid):
 			return 1
 		}
 		return -1
@@ -218,7 +270,7 @@ func (u *unlocker) note(err error) error {
 }
 
 func (u *unlocker) ring(ctx context.Context, name string, repositoryKey []byte) (*keys.Ring, error) {
-	data, err := readNamed(ctx, u.store, name, layout.KeyObjectBytesMax)
+	data, err := u.options.Read(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -226,7 +278,7 @@ func (u *unlocker) ring(ctx context.Context, name string, repositoryKey []byte) 
 }
 
 func (u *unlocker) openSlot(ctx context.Context, name string) ([]byte, error) {
-	slot, err := readSlot(ctx, u.store, name, u.id)
+	slot, err := readSlot(ctx, u.options.Read, name, u.id)
 	if err != nil {
 		return nil, err
 	}
@@ -236,17 +288,40 @@ func (u *unlocker) openSlot(ctx context.Context, name string) ([]byte, error) {
 	case slot.Kind == keys.SlotVault && u.options.Password == "" && u.options.Vault != nil:
 		return unwrap(ctx, u.options.Vault, slot)
 	case slot.Kind == keys.SlotVault && u.options.Password == "":
-		return nil, holdfast.Errorf(holdfast.KindWrongKey, "the repository is opened by the vault key %s, and no Azure identity was given", slot.KeyID).
-			WithHint("give --azure FILE (or HOLDFAST_AZURE), or a password")
+		return nil, &notGiven{holdfast.Errorf(holdfast.KindWrongKey, "the repository is opened by the vault key %s, and no Azure identity was given", slot.KeyID).
+			WithHint("give --azure FILE (or HOLDFAST_AZURE), or a password")}
 	case u.options.Password == "":
-		return nil, holdfast.Errorf(holdfast.KindWrongKey, "the repository is encrypted and no password was given").
-			WithHint("give --password-file FILE, or set HOLDFAST_REPO_PASSWORD")
+		return nil, noPassword()
 	}
 	return nil, holdfast.Errorf(holdfast.KindWrongKey, "the password does not open this repository")
 }
 
-func readSlot(ctx context.Context, store blob.Reader, name string, id keys.RepositoryID) (keys.Slot, error) {
-	data, err := readNamed(ctx, store, name, layout.KeyObjectBytesMax)
+// notGiven marks that a slot was not tried.
+type notGiven struct{ error }
+
+// Unwrap returns what would have been needed.
+func (n *notGiven) Unwrap() error { return n.error }
+
+func noPassword() error {
+	return &notGiven{holdfast.Errorf(holdfast.KindWrongKey, "the repository is encrypted and no password was given").
+		WithHint("give --password-file FILE, or set HOLDFAST_REPO_PASSWORD")}
+}
+
+// put stores a key object under its hash. Its presence is no error: the name proves the content.
+func put(ctx context.Context, store blob.Store, encode func() ([]byte, error)) (string, error) {
+	data, err := encode()
+	if err != nil {
+		return "", err
+	}
+	name := layout.Name(layout.KeyObject, layout.Sum(data))
+	if err := store.Put(ctx, name, data, blob.PutOptions{}); err != nil && !errors.Is(err, blob.ErrExists) {
+		return "", err
+	}
+	return name, nil
+}
+
+func readSlot(ctx context.Context, read ReadObject, name string, id keys.RepositoryID) (keys.Slot, error) {
+	data, err := read(ctx, name)
 	if err != nil {
 		return keys.Slot{}, err
 	}
