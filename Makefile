@@ -19,15 +19,25 @@ help: ## say what there is to do
 build: ## build bin/holdfast
 	$(GO) build -trimpath -o $(BIN)/holdfast ./cmd/holdfast
 
+.PHONY: rescue
+rescue: ## build bin/rescue, the second reader, which shares no code with bin/holdfast
+	cd rescue && CGO_ENABLED=0 $(GO) build -trimpath -o ../$(BIN)/rescue .
+
+.PHONY: rescue-source
+rescue-source: ## pack bin/rescue-source.tar.gz: the second reader with all it is built from, to be kept beside repositories
+	scripts/rescue-source.sh $(BIN)/rescue-source.tar.gz
+
 .PHONY: test
 test: ## run every test, and those of concurrent packages under the race detector too: what CI runs
 	$(GO) vet ./...
 	$(GO) test -timeout 20m ./...
 	$(GO) test -race -short -timeout 20m $(RACE)
+	cd rescue && $(GO) vet ./... && $(GO) test -timeout 10m ./...
 
 .PHONY: lint
 lint: $(BIN)/golangci-lint ## run the linters of .golangci.yml and check formatting
 	$(BIN)/golangci-lint run ./...
+	cd rescue && ../$(BIN)/golangci-lint run ./...
 
 .PHONY: format
 format: $(BIN)/golangci-lint ## format every Go file as lint wants it
@@ -57,6 +67,9 @@ fuzz: ## fuzz every parser of foreign bytes for FUZZTIME each
 		for target in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$folder/*_test.go 2>/dev/null | cut -c6-); do \
 			echo "$$folder $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$folder; \
 		done; \
+	done
+	@cd rescue && for target in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' *_test.go | cut -c6-); do \
+		echo "./rescue $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) .; \
 	done
 
 .PHONY: golden

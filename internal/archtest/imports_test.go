@@ -81,6 +81,14 @@ var table = []ban{
 		because: "package repo is the only door to the format; a second door would let its invariants be broken from outside",
 	},
 	{
+		from: []string{"rescue"}, to: []string{ours, allOfOurs, "cmd", "scripts", "test"}, tests: true,
+		because: "a second reader that shares code with the first shares its mistakes, and proves neither the page nor the bytes",
+	},
+	{
+		to: []string{"rescue"}, tests: true,
+		because: "as above, the other way round; tests call the built program",
+	},
+	{
 		from: []string{"internal/capture"}, to: []string{"internal/restore", "internal/export", "internal/image"},
 		because: flowsStandAlone,
 	},
@@ -113,8 +121,8 @@ var table = []ban{
 		because: "every YAML file is read with the same strictness and the same words for its mistakes",
 	},
 	{
-		to: []string{argon}, except: []string{"internal/repo/keys"},
-		because: "keys are derived in one place, which bounds what a hostile file may ask for",
+		to: []string{argon}, except: []string{"internal/repo/keys", "rescue"},
+		because: "keys are derived in one place of each reader, which bounds what a hostile file may ask for",
 	},
 	{
 		to: []string{"pgregory.net/rapid", "go.uber.org/goleak", "testing"}, except: []string{"internal/archtest"},
@@ -159,7 +167,10 @@ func TestImportTable_Bites(t *testing.T) {
 		}
 		for _, to := range b.to {
 			path := to
-			if !strings.Contains(to, ".") && (under(to, "internal") || under(to, "cmd") || under(to, "scripts") || under(to, "bench")) {
+			switch {
+			case to == ours:
+				path = modulePath
+			case anyUnder(to, []string{allOfOurs, "cmd", "scripts", "bench", "test", "rescue"}):
 				path = modulePath + "/" + to
 			}
 			if !b.forbids(from, false, path) {
@@ -299,5 +310,42 @@ func TestDataPlaneStandsAlone(t *testing.T) {
 	}
 	if len(linked) < 20 {
 		t.Errorf("go list names %d packages only; this test has lost its subject", len(linked))
+	}
+}
+
+// TestSecondReaderStandsAlone proves that neither module can import the other: rescue requires what it needs and nothing of
+// ours, and our module does not require rescue. (The import table says the same of each file.)
+func TestSecondReaderStandsAlone(t *testing.T) {
+	allowed := []string{"github.com/klauspost/compress", argon, "golang.org/x/sys"} // the last one for argon
+	required, _ := requirements(t, "rescue/go.mod")
+	if len(required) < 2 {
+		t.Fatalf("rescue/go.mod requires %v: it is not where this test looks for it", required)
+	}
+	for _, r := range required {
+		if !slices.Contains(allowed, r.module) {
+			t.Errorf("rescue/go.mod requires %s, and may require %v alone", r.module, allowed)
+		}
+	}
+	required, _ = requirements(t, "go.mod")
+	for _, r := range required {
+		if under(r.module, modulePath) {
+			t.Errorf("go.mod requires %s\n\tbecause: programs that prove one another must not share code", r.module)
+		}
+	}
+	found := 0
+	for _, p := range source(t).packages {
+		if under(p.path, "rescue") {
+			found++
+			for _, f := range p.files {
+				for _, i := range f.imports {
+					if first, _, _ := strings.Cut(i.path, "/"); strings.Contains(first, ".") && !anyUnder(i.path, allowed) {
+						t.Errorf("%s:%d imports %s", f.name, i.line, i.path)
+					}
+				}
+			}
+		}
+	}
+	if found != 1 {
+		t.Errorf("the second reader has %d packages, want one: it is read from top to bottom", found)
 	}
 }
