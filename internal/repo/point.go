@@ -5,7 +5,6 @@ import (
 	"io"
 	"iter"
 	"slices"
-	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -24,25 +23,7 @@ type PointReader struct {
 // ResolvePoint returns the id of the one visible restore point whose id is, or begins with, what is given. None is
 // KindNotFound, several are KindInvalid.
 func (r *Repository) ResolvePoint(id holdfast.PointID) (holdfast.PointID, error) {
-	state := r.oplog.State()
-	if state.Point(id) != nil {
-		return id, nil
-	}
-	var matches []holdfast.PointID
-	for i := range state.Points {
-		if id != "" && strings.HasPrefix(string(state.Points[i].ID), string(id)) {
-			matches = append(matches, state.Points[i].ID)
-		}
-	}
-	switch len(matches) {
-	case 1:
-		return matches[0], nil
-	case 0:
-		return "", holdfast.Errorf(holdfast.KindNotFound, "there is no restore point %q", id).WithField("point").
-			WithHint("list what there is with: holdfast repo points --repo %s", r.store.URL())
-	}
-	return "", holdfast.Errorf(holdfast.KindInvalid, "%q is the beginning of %d restore points", id, len(matches)).WithField("point").
-		WithHint("write one of them out: %s", matches)
+	return resolvePoint(r.oplog.State(), id, r.URL())
 }
 
 // OpenPoint opens a visible restore point, by its id or by a beginning of it as ResolvePoint takes it. A damaged manifest is

@@ -174,12 +174,13 @@ func Open(ctx context.Context, store blob.Store, o OpenOptions) (*Repository, er
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	counting := &countingStore{Store: store}
+	counting := &countingStore{Store: store, added: new(atomic.Int64)}
 	opened, err := access.Unlock(ctx, access.Options{
 		Store: counting, Read: func(ctx context.Context, name string) ([]byte, error) {
 			return readNamed(ctx, counting, name, layout.KeyObjectBytesMax)
 		},
 		Log: entries, Password: o.Password, Vault: o.Vault, Installation: o.Installation, Clock: o.Clock, Logger: o.Log,
+		LockLike: func(ctx context.Context, added, others []string) error { return lockLike(ctx, counting, added, others) },
 	})
 	if err != nil {
 		if unproven != nil && (isDamage(err) || holdfast.IsKind(err, holdfast.KindWrongKey)) {
@@ -239,12 +240,18 @@ func (r *Repository) Damage() []oplog.Problem { return r.oplog.Damage() }
 // countingStore counts the bytes of objects that were really added.
 type countingStore struct {
 	blob.Store
-	added atomic.Int64
+	added  *atomic.Int64
+	births *keeper // of what is put; nil for what is born without a lock
 }
 
 // Put implements blob.Store.
 func (c *countingStore) Put(ctx context.Context, name string, data []byte, o blob.PutOptions) error {
-	err := c.Store.Put(ctx, name, data, o)
+	var err error
+	if c.births != nil {
+		err = c.births.put(ctx, c.Store, name, data)
+	} else {
+		err = c.Store.Put(ctx, name, data, o)
+	}
 	if err == nil {
 		c.added.Add(int64(len(data)))
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo/index"
 	"github.com/holdfast-backup/holdfast/internal/repo/keys"
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
+	"github.com/holdfast-backup/holdfast/internal/repo/lock"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
 	"github.com/holdfast-backup/holdfast/internal/repo/packlist"
 	"github.com/holdfast-backup/holdfast/internal/repo/seal"
@@ -24,7 +25,8 @@ import (
 // Session writes one restore point. It publishes that point or nothing: leaving without Publish leaves orphans that do no
 // harm. WriteDisk may run for several disks at the same time; Publish and Close end the session.
 type Session struct {
-	r       *Repository
+	r       *Repository // where locks were asked for: one whose objects are born locked
+	kept    *keeper
 	id      holdfast.SessionID
 	begin   BeginOptions
 	finder  *finder
@@ -59,6 +61,12 @@ type BeginOptions struct {
 	// Resources returns the journal of what the session is going to create outside the repository, named from its id, to
 	// be kept as JSON in the log before anything is created. nil for none.
 	Resources func(holdfast.SessionID) (any, error)
+	// RetainUntil asks that nothing the point needs can be removed by anybody before that date, by the store's clock
+	// (RetainFor). Zero asks for no locks. A store that cannot lock is refused with KindInvalid.
+	RetainUntil time.Time
+	// LockRequestsMax bounds the locks of reused objects that are moved for it; beyond, Publish is refused with KindInvalid
+	// before it moves any. 0 is no bound.
+	LockRequestsMax int
 }
 
 // Begin starts a session. Another open session of the same VM is not looked at: who must not run beside it abandons it
@@ -66,6 +74,14 @@ type BeginOptions struct {
 func (r *Repository) Begin(ctx context.Context, o BeginOptions) (*Session, error) {
 	id := holdfast.SessionID(keys.Random(16))
 	before := r.BytesAdded()
+	var kept *keeper
+	if !o.RetainUntil.IsZero() {
+		var err error
+		if kept, err = r.newKeeper(ctx, lock.Terms{Until: o.RetainUntil, RequestsMax: o.LockRequestsMax}); err != nil {
+			return nil, err
+		}
+		r = kept.born()
+	}
 	journal, err := journalOf(o.Resources, id)
 	if err != nil {
 		return nil, err
@@ -73,13 +89,13 @@ func (r *Repository) Begin(ctx context.Context, o BeginOptions) (*Session, error
 	var state oplog.State
 	_, err = r.oplog.Append(ctx, func(s oplog.State) (oplog.Entry, error) {
 		state = s
-		return oplog.Entry{Kind: oplog.Begin, Session: &id, Subject: r.hasher.Subject(o.VM), Parents: o.Parents, Private: journal}, nil
+		return oplog.Entry{Kind: oplog.Begin, Session: &id, Subject: r.hasher.Subject(o.VM), Parents: o.Parents, Private: journal, LockUntil: kept.entryUntil()}, nil
 	})
 	if err != nil {
 		return nil, err
 	}
 	s := &Session{
-		r: r, id: id, begin: o, begun: before, pending: map[chunk.ID]*chunk.Place{}, reused: map[string]bool{}, bases: map[holdfast.Root]bool{},
+		r: r, kept: kept, id: id, begin: o, begun: before, pending: map[chunk.ID]*chunk.Place{}, reused: map[string]bool{}, bases: map[holdfast.Root]bool{},
 		disks: map[holdfast.LUN]writtenDisk{},
 	}
 	if err := s.prepare(ctx, state); err != nil {
@@ -202,6 +218,9 @@ func (s *Session) forget(entries []index.Entry) {
 type Published struct {
 	ID          holdfast.PointID
 	StoredBytes int64 // added to the store by the session, up to and including publication
+	// LockedUntil is the date before which nothing that the point needs can be removed; zero when no locks were asked for.
+	LockedUntil  time.Time
+	LocksRenewed int // locks of reused objects that were moved for it, a request each
 }
 
 // Publish stores what is still open and makes the point visible. It fills in Format, ID, Session and Tool, and the Top of
@@ -237,12 +256,19 @@ func (s *Session) Publish(ctx context.Context, point holdfast.Point, resources a
 	if err != nil {
 		return Published{}, err
 	}
+	needs := oplog.PointState{Manifest: manifest, List: list}
+	if err := s.kept.keep(ctx, s.r.oplog.State(), needs, runs.dropped); err != nil {
+		return Published{}, err
+	}
 	_, err = s.r.oplog.Append(ctx, func(state oplog.State) (oplog.Entry, error) {
 		if err := s.checkCondemned(ctx, state); err != nil {
 			return oplog.Entry{}, err
 		}
+		if err := s.kept.keep(ctx, state, needs, runs.dropped); err != nil { // what others appended meanwhile
+			return oplog.Entry{}, err
+		}
 		return runs.in(oplog.Entry{
-			Kind: oplog.Publish, Session: &s.id, Point: point.ID, Manifest: manifest, List: list, Private: summary,
+			Kind: oplog.Publish, Session: &s.id, Point: point.ID, Manifest: manifest, List: list, Private: summary, LockUntil: s.kept.entryUntil(),
 		}), nil
 	})
 	if err != nil {
@@ -252,6 +278,7 @@ func (s *Session) Publish(ctx context.Context, point holdfast.Point, resources a
 	s.cancel(nil)
 	published := Published{ID: point.ID, StoredBytes: s.r.BytesAdded() - s.begun}
 	s.r.checkpoint(ctx)
+	published.LockedUntil, published.LocksRenewed = s.kept.result()
 	s.r.tend(ctx, s.written.count())
 	return published, nil
 }

@@ -146,7 +146,7 @@ func (c *keyChange) append(ctx context.Context, decide func(ctx context.Context)
 		if err := decide(ctx); err != nil {
 			return oplog.Entry{}, err
 		}
-		return c.entry(state)
+		return c.entry(ctx, state)
 	})
 	if err != nil {
 		return KeyChange{}, err
@@ -175,9 +175,12 @@ func (c *keyChange) begin(ctx context.Context, state oplog.State) error {
 }
 
 // entry returns the entry of the change.
-func (c *keyChange) entry(state oplog.State) (oplog.Entry, error) {
+func (c *keyChange) entry(ctx context.Context, state oplog.State) (oplog.Entry, error) {
 	if len(c.slots) > slotsMax {
 		return oplog.Entry{}, holdfast.Errorf(holdfast.KindInvalid, "a repository has at most %d key slots", slotsMax).WithHint("remove one first")
+	}
+	if err := c.lockNew(ctx, state); err != nil {
+		return oplog.Entry{}, err
 	}
 	if c.result.Exposed != nil {
 		for _, p := range state.SortedPoints() {
@@ -189,6 +192,19 @@ func (c *keyChange) entry(state oplog.State) (oplog.Entry, error) {
 		e.Slots = append(e.Slots, slot.object())
 	}
 	return e, nil
+}
+
+// lockNew locks the objects that the change brings as long as those beside which they are going to stand.
+func (c *keyChange) lockNew(ctx context.Context, state oplog.State) error {
+	if c.a.options.LockLike == nil {
+		return nil
+	}
+	before, added := append(slices.Clone(state.Slots), state.KeyRing), []string{}
+	for _, slot := range c.slots {
+		added = append(added, slot.object())
+	}
+	added = slices.DeleteFunc(append(added, c.ring), func(name string) bool { return slices.Contains(before, name) })
+	return c.a.options.LockLike(ctx, added, before)
 }
 
 func (c *keyChange) labelled(label string) bool {

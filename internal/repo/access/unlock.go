@@ -46,6 +46,8 @@ type Options struct {
 	Installation string // whom the writer belongs to; "" for nobody
 	Clock        clock.Clock
 	Logger       *slog.Logger
+	// LockLike, optional, locks new key objects as long as the shortest lock among others, before the log names them.
+	LockLike func(ctx context.Context, added, others []string) error
 }
 
 // ReadObject reads a whole object.

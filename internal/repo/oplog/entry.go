@@ -81,6 +81,8 @@ type Entry struct {
 
 	// Private is what is to be sealed: Append makes Sealed of it with the generation that the entry gets. Never stored.
 	Private []byte `json:"-"`
+
+	LockUntil time.Time `json:"-"` // how long the entry has to be locked at birth; zero for not at all
 }
 
 // sealContext binds the private part to the point, where the entry has one, or to the session.
@@ -237,6 +239,14 @@ func parseWith(ring *keys.Ring, stored []byte, n uint64) (parsed, error) {
 		return p, strange
 	}
 	return p, err
+}
+
+// IsStrange reports whether bytes have the form and checksum of entry n and were not written with the key: no accident makes
+// such bytes.
+func IsStrange(ring *keys.Ring, stored []byte, n uint64) bool {
+	_, formErr := parse(stored, n)
+	_, err := parseWith(ring, stored, n)
+	return (formErr == nil || holdfast.IsKind(formErr, holdfast.KindInvalid)) && holdfast.IsKind(err, holdfast.KindCorrupt)
 }
 
 // authenticate checks an entry's MAC.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -46,6 +47,9 @@ type Log struct {
 	keySets []KeySet  // seen before Unlock, oldest first
 	unseen  []parsed  // entries read before Unlock, still to be authenticated
 	damage  []Problem // entries that could not be read or do not prove themselves
+
+	entriesUntil     time.Time // how long entries are locked at birth
+	checkpointsUntil time.Time // and the states that they name
 
 	unproven error // of an entry met before Unlock that says it is of a newer version
 }
@@ -251,7 +255,7 @@ func (l *Log) tryAppend(ctx context.Context, e *Entry) (bool, error) {
 	if len(data) > layout.EntryBytesMax { // nobody could read it
 		return false, holdfast.Errorf(holdfast.KindInvalid, "the log entry (%s) would have %d bytes, more than the %d that it may have", e.Kind, len(data), layout.EntryBytesMax)
 	}
-	putErr := l.store.Put(ctx, layout.EntryName(e.N), data, blob.PutOptions{})
+	putErr := l.store.Put(ctx, layout.EntryName(e.N), data, l.lockFor(e.LockUntil, l.entriesUntil))
 	if putErr != nil {
 		// The outcome is unknown, or somebody has that number: what stands there decides.
 		present, err := readEntry(ctx, l.store, e.N)
@@ -281,6 +285,31 @@ func (l *Log) seal(e *Entry) ([]byte, error) {
 	return encode(*e, l.access.Ring)
 }
 
+// BornLocked has what this log puts from now on locked from birth: entries until the one date, checkpoints until the other. It
+// spares later points the requests to lock them; what a point promises is Entry.LockUntil. Earlier dates than before are
+// no change.
+func (l *Log) BornLocked(entries, checkpoints time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.entriesUntil, l.checkpointsUntil = latest(l.entriesUntil, entries), latest(l.checkpointsUntil, checkpoints)
+}
+
+// lockFor returns how an object is born: with the lock that it must have, or the longer one that it may have as long as that
+// date has not passed.
+func (l *Log) lockFor(must, may time.Time) blob.PutOptions {
+	if may.After(l.clock.Now()) {
+		must = latest(must, may)
+	}
+	return blob.PutOptions{LockUntil: must}
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
 // Checkpoint appends a checkpoint if one is due. It is an economy for those who open the log later: callers may go on when
 // it fails.
 func (l *Log) Checkpoint(ctx context.Context) error {
@@ -295,7 +324,7 @@ func (l *Log) Checkpoint(ctx context.Context) error {
 			return Entry{}, err
 		}
 		name := layout.Name(layout.State, layout.Sum(data))
-		if err := l.store.Put(ctx, name, data, blob.PutOptions{}); err != nil && !errors.Is(err, blob.ErrExists) {
+		if err := l.store.Put(ctx, name, data, l.lockFor(time.Time{}, l.checkpointsUntil)); err != nil && !errors.Is(err, blob.ErrExists) {
 			return Entry{}, err
 		}
 		return Entry{Kind: Checkpoint, State: name}, nil
@@ -599,6 +628,25 @@ func (s *State) follows(p parsed) error {
 		return holdfast.Errorf(holdfast.KindCorrupt, "log entry %d does not follow the one before", p.N)
 	}
 	return nil
+}
+
+// StateNamed returns the name of the state that checkpoint entry n names, "" for n = 0 and for an entry that cannot be read.
+func StateNamed(ctx context.Context, store blob.Reader, n uint64) (string, error) {
+	if n == 0 {
+		return "", nil
+	}
+	data, err := readEntry(ctx, store, n)
+	if errors.Is(err, blob.ErrNotFound) || holdfast.IsKind(err, holdfast.KindCorrupt) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	p, err := parse(data, n)
+	if err != nil {
+		return "", nil //nolint:nilerr // the log's own reading tells of a damaged entry
+	}
+	return p.State, nil
 }
 
 func readEntry(ctx context.Context, store blob.Reader, n uint64) ([]byte, error) {

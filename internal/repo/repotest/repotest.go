@@ -189,7 +189,20 @@ func Seq(list []holdfast.Extent) iter.Seq2[holdfast.Extent, error] {
 
 // Backup writes one point of a one-disk machine: against parent where given, in full where not.
 func Backup(ctx context.Context, r *repo.Repository, vm string, d *Disk, parent *holdfast.Point) (holdfast.Point, error) {
-	begin := repo.BeginOptions{VM: holdfast.ResourceID(vm)}
+	return backup(ctx, r, repo.BeginOptions{}, vm, d, parent)
+}
+
+// LockedBackup is Backup of a point that is locked for so many days.
+func LockedBackup(ctx context.Context, r *repo.Repository, vm string, d *Disk, parent *holdfast.Point, days int) (holdfast.Point, error) {
+	until, err := r.RetainFor(ctx, days)
+	if err != nil {
+		return holdfast.Point{}, err
+	}
+	return backup(ctx, r, repo.BeginOptions{RetainUntil: until}, vm, d, parent)
+}
+
+func backup(ctx context.Context, r *repo.Repository, begin repo.BeginOptions, vm string, d *Disk, parent *holdfast.Point) (holdfast.Point, error) {
+	begin.VM = holdfast.ResourceID(vm)
 	in := repo.DiskInput{LUN: holdfast.OSDisk, SizeBytes: int64(len(d.Data)), Source: d}
 	extents := d.Allocated()
 	if parent != nil {
