@@ -11,7 +11,16 @@ const firstRead = 32 << 10
 
 // ReadAll returns a whole object of at most limit bytes. A missing object is ErrNotFound, a larger one KindCorrupt.
 func ReadAll(ctx context.Context, store Reader, name string, limit int64) ([]byte, error) {
-	data := make([]byte, min(firstRead, limit+1))
+	return ReadInto(ctx, store, name, nil, limit)
+}
+
+// ReadInto is ReadAll into buffer's memory, where the object fits. Who reads many large objects gives the same buffer again.
+func ReadInto(ctx context.Context, store Reader, name string, buffer []byte, limit int64) ([]byte, error) {
+	data := buffer[:cap(buffer)]
+	if len(data) < firstRead {
+		data = make([]byte, firstRead)
+	}
+	data = data[:min(int64(len(data)), limit+1)]
 	n, err := store.Read(ctx, name, 0, data)
 	if err != nil || n < len(data) {
 		return data[:n], err

@@ -14,17 +14,37 @@ import (
 )
 
 const (
-	// packBufferBytes bounds a pack in memory: the target, one more frame of the greatest size, and a directory.
-	packBufferBytes = layout.PackBytesTarget + layout.FrameBytesMax + 2<<20
-	// packBuffers is how many packs a session fills and stores at the same time.
-	packBuffers = 3
+	// packBuffersMax is how many packs of one kind a session fills and stores at the same time.
+	packBuffersMax = 3
 	// packItemsMax closes a pack that compresses extremely well, so that what waits for its name stays bounded.
 	packItemsMax = 32 << 10
 )
 
-// newPackBuffers returns a pool of memory for packs. Fresh memory of that size takes longer to get than to fill.
-func newPackBuffers() *sync.Pool {
-	return &sync.Pool{New: func() any { b := make([]byte, 0, packBufferBytes); return &b }}
+// packBuffers is memory for packs that is used again: fresh memory of that size takes longer to get than to fill. Unlike a
+// sync.Pool it keeps what it has when garbage is collected.
+type packBuffers struct {
+	size int // bytes: the target, one more frame of the greatest size, and a directory
+	free chan []byte
+}
+
+func newPackBuffers(frameSize int) *packBuffers {
+	return &packBuffers{size: layout.PackBytesTarget + frameSize + 2<<20, free: make(chan []byte, packBuffersMax)}
+}
+
+func (b *packBuffers) get() []byte {
+	select {
+	case buffer := <-b.free:
+		return buffer
+	default:
+		return make([]byte, 0, b.size)
+	}
+}
+
+func (b *packBuffers) put(buffer []byte) {
+	select {
+	case b.free <- buffer:
+	default: // several sessions at once had more
+	}
 }
 
 // packer gathers sealed frames of one kind into packs and stores them. Safe for concurrent use.
@@ -45,12 +65,12 @@ type packer struct {
 type openPack struct {
 	ref     *chunk.PackRef
 	w       *seal.Writer
-	buffer  *[]byte
+	buffer  []byte
 	entries []index.Entry
 }
 
 func newPacker(s *Session, kind seal.Kind) *packer {
-	p := &packer{r: s.r, kind: kind, session: s.id, stored: s.packStored, failed: s.fail, room: make(chan struct{}, packBuffers)}
+	p := &packer{r: s.r, kind: kind, session: s.id, stored: s.packStored, failed: s.fail, room: make(chan struct{}, packBuffersMax)}
 	p.uploads, p.ctx = errgroup.WithContext(s.ctx)
 	return p
 }
@@ -106,8 +126,8 @@ func (p *packer) packFor(plaintext, items, count int) (*openPack, error) {
 	case <-p.ctx.Done():
 		return nil, context.Cause(p.ctx)
 	}
-	buffer := p.r.packBuffers.Get().(*[]byte)
-	w, err := seal.NewWriter(*buffer, p.r.ring, seal.NewHeader(p.kind, p.r.ring, p.r.id, p.session))
+	buffer := p.r.packBuffers.get()
+	w, err := seal.NewWriter(buffer, p.r.ring, seal.NewHeader(p.kind, p.r.ring, p.r.id, p.session))
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +153,7 @@ func (p *packer) close() {
 
 func (p *packer) upload(pack *openPack) error {
 	name, err := p.r.put(p.ctx, p.kind.ObjectKind(), pack.w.Finish(nil))
-	p.r.packBuffers.Put(pack.buffer)
+	p.r.packBuffers.put(pack.buffer)
 	<-p.room
 	if err != nil {
 		return err

@@ -13,7 +13,6 @@ import (
 	"errors"
 	"log/slog"
 	"runtime"
-	"sync"
 	"sync/atomic"
 
 	"github.com/holdfast-backup/holdfast"
@@ -64,8 +63,8 @@ type Repository struct {
 	nodes   *cache.Cache[chunk.ID, *tree.Node]
 	runs    *runSet
 
-	writtenMax  int        // index entries that a session keeps in memory
-	packBuffers *sync.Pool // of *[]byte
+	writtenMax  int // index entries that a session keeps in memory
+	packBuffers *packBuffers
 }
 
 type frameKey struct {
@@ -191,7 +190,7 @@ func Open(ctx context.Context, store blob.Store, o OpenOptions) (*Repository, er
 	state = entries.State() // less what proved to be a stranger's
 	ring := opened.Ring
 	r := &Repository{
-		packBuffers: newPackBuffers(),
+		packBuffers: newPackBuffers(state.Parameters.FrameSize),
 		store:       counting, clock: o.Clock, tool: o.Tool, log: o.Log, oplog: entries, ring: ring, id: state.Repository,
 		access: opened,
 		hasher: chunk.NewHasher(ring), codec: seal.NewCodec(runtime.GOMAXPROCS(0)), params: state.Parameters,

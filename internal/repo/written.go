@@ -143,9 +143,9 @@ const smallRunBytes = 1 << 20
 
 // runBuffer returns memory for a run: that of a pack where it fits, since fresh memory of that size takes long to get.
 func (r *Repository) runBuffer(size int) (buffer []byte, release func()) {
-	if size <= smallRunBytes || size > packBufferBytes {
+	if size <= smallRunBytes || size > r.packBuffers.size {
 		return make([]byte, 0, size), func() {}
 	}
-	pooled := r.packBuffers.Get().(*[]byte)
-	return *pooled, func() { r.packBuffers.Put(pooled) }
+	buffer = r.packBuffers.get()
+	return buffer, func() { r.packBuffers.put(buffer) }
 }

@@ -2,6 +2,7 @@ package keys
 
 import (
 	"encoding/json"
+	"runtime"
 	"time"
 
 	"golang.org/x/crypto/argon2"
@@ -169,7 +170,9 @@ func newer(what string, format int) error {
 }
 
 func (s Slot) passwordKey(password string) []byte {
-	return argon2.IDKey([]byte(password), s.Salt, s.Time, s.MemoryKiB, s.Threads, Size)
+	key := argon2.IDKey([]byte(password), s.Salt, s.Time, s.MemoryKiB, s.Threads, Size)
+	runtime.GC() // its memory is garbage now, and more than a small backup takes otherwise: let it be used again
+	return key
 }
 
 func slotAD(repository RepositoryID) []byte {

@@ -122,12 +122,18 @@ func (v *verifier) openPacks(ctx context.Context) (*soundIDs, error) {
 	return sound, g.Wait()
 }
 
+// packMemory is what one pack needs while it is checked, used again for the next one.
+type packMemory struct{ data, plain []byte }
+
 func (v *verifier) openPack(ctx context.Context, name string, sound *soundIDs) error {
 	r := v.o.Key
-	data, err := blob.ReadAll(ctx, v.store, name, layout.ObjectBytesMax)
+	memory := v.packMemory.Get().(*packMemory)
+	defer v.packMemory.Put(memory)
+	data, err := blob.ReadInto(ctx, v.store, name, memory.data, layout.ObjectBytesMax)
 	if err != nil {
 		return err
 	}
+	memory.data = data
 	object, err := seal.ParseObject(name, data, r.Ring, r.Codec)
 	if err != nil {
 		return err
@@ -136,13 +142,12 @@ func (v *verifier) openPack(ctx context.Context, name string, sound *soundIDs) e
 	if object.Header.Kind.ObjectKind() != kind || object.Header.Repository != r.Repository {
 		return seal.Damaged(name, holdfast.Errorf(holdfast.KindCorrupt, "its header says that it is another object"))
 	}
-	var plain []byte
 	for _, f := range object.Frames {
-		plain, err = object.Opener.Open(plain, data[f.Offset:f.Offset+int64(f.Stored)], f.Offset, layout.FrameBytesMax)
+		memory.plain, err = object.Opener.Open(memory.plain, data[f.Offset:f.Offset+int64(f.Stored)], f.Offset, layout.FrameBytesMax)
 		if err != nil {
 			return seal.Damaged(name, err)
 		}
-		if err := v.checkFrame(name, object.Header.Kind, f, plain); err != nil {
+		if err := v.checkFrame(name, object.Header.Kind, f, memory.plain); err != nil {
 			return err
 		}
 		for i := range f.Items {

@@ -173,6 +173,8 @@ type verifier struct {
 	seen     uint64                 // number of the first entry that the first round did not look at, 0 before it
 	sound    func(name string) bool // tells of objects that were found sound before and have not changed; nil for none
 
+	packMemory sync.Pool // of *packMemory
+
 	mu       sync.Mutex // guards the fields below
 	problems map[string]string
 	healed   map[string]bool // problems that hurt nobody any more
@@ -188,7 +190,8 @@ const checkpointsKept = 2
 func newVerifier(store *counting, o Options) *verifier {
 	return &verifier{
 		store: store, o: o, problems: map[string]string{}, healed: map[string]bool{}, hit: map[holdfast.PointID]bool{},
-		chosen: func(string) bool { return true },
+		chosen:     func(string) bool { return true },
+		packMemory: sync.Pool{New: func() any { return &packMemory{} }},
 	}
 }
 
