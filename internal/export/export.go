@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/clock"
 	"github.com/holdfast-backup/holdfast/internal/repo"
@@ -114,10 +116,7 @@ func write(ctx context.Context, disk *repo.DiskReader, f *os.File, o Options) (R
 			return Result{}, err
 		}
 	}
-	if err := f.Sync(); err != nil {
-		return Result{}, fileError(err, o.File)
-	}
-	root, err := disk.RootOf(ctx, sparse.Extents(f, size), sparse.Source{File: f})
+	root, err := syncAndRead(ctx, disk, f, o)
 	if err != nil {
 		return Result{}, err
 	}
@@ -127,6 +126,23 @@ func write(ctx context.Context, disk *repo.DiskReader, f *os.File, o Options) (R
 	}
 	result.Root = root
 	return result, nil
+}
+
+// syncAndRead makes the file durable and computes its root from what it holds: the disk and the processors work at the same time.
+func syncAndRead(ctx context.Context, disk *repo.DiskReader, f *os.File, o Options) (root holdfast.Root, err error) {
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		if err := f.Sync(); err != nil {
+			return fileError(err, o.File)
+		}
+		return nil
+	})
+	g.Go(func() error {
+		read, err := disk.RootOf(gctx, sparse.Extents(f, disk.SizeBytes()), sparse.Source{File: f})
+		root = read
+		return err
+	})
+	return root, g.Wait()
 }
 
 // footerID makes the VHD's id from the content, so that the same content gives the same id.
@@ -170,6 +186,7 @@ func (t fileTarget) WriteAt(_ context.Context, p []byte, offset int64) error {
 	if _, err := t.f.WriteAt(p, offset); err != nil {
 		return fileError(err, t.name)
 	}
+	sparse.StartWriteback(t.f, offset, int64(len(p)))
 	return nil
 }
 
