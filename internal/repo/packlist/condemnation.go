@@ -46,14 +46,16 @@ func ParseCondemnation(data []byte) (Condemnation, error) {
 	return c, nil
 }
 
-// SessionOf returns whose list of any kind it is, from its first lines. Anything else is KindCorrupt.
-func SessionOf(data []byte) (holdfast.SessionID, error) {
-	label, _, _ := strings.Cut(string(data), "\n")
+// OwnerOf returns whose list of any kind it is, and its label, from a beginning that holds its first three lines. Anything else is
+// KindCorrupt.
+func OwnerOf(beginning []byte) (session holdfast.SessionID, label string, err error) {
+	label, _, _ = strings.Cut(string(beginning), "\n")
 	if label != Label && label != CondemnationLabel && label != GoneLabel && label != DamageLabel {
-		return holdfast.SessionID{}, malformed("a list", label)
+		return session, "", malformed("a list", label)
 	}
-	c, _, err := header(data, label)
-	return c.Session, err
+	end := bytes.LastIndexByte(beginning, '\n')
+	c, _, err := header(beginning[:end+1], label)
+	return c.Session, label, err
 }
 
 // header reads the three lines that lists of all kinds begin with, and returns the lines that follow.

@@ -243,8 +243,8 @@ func FuzzCondemnation(f *testing.F) {
 		if again, err := ParseGone(g.Encode(c.Repository, c.Session)); err != nil || len(again) != len(g) {
 			t.Errorf("%v becomes %v, %v", g, again, err)
 		}
-		if _, err := SessionOf(data); err != nil {
-			t.Error(err)
+		if _, label, err := OwnerOf(data); err != nil || label != GoneLabel {
+			t.Errorf("a record is called %q: %v", label, err)
 		}
 	})
 }

@@ -307,6 +307,11 @@ type Trailer struct {
 	Frames    int
 }
 
+// Items returns how many items the directory of a pack has, which its length tells: each is an id of 32 bytes.
+func (t Trailer) Items() int64 {
+	return max(0, int64(t.Stored-Overhead)-int64(t.Frames)*recordSize) / 32
+}
+
 // ParseTrailer reads the last TrailerSize bytes of an object of the given size and checks that the parts fit without a gap.
 func ParseTrailer(b []byte, size int64) (Trailer, error) {
 	if len(b) != TrailerSize || size < HeaderSize+Overhead+TrailerSize {

@@ -1,0 +1,362 @@
+package collect
+
+import (
+	"context"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/blob"
+	"github.com/holdfast-backup/holdfast/internal/repo/layout"
+	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
+	"github.com/holdfast-backup/holdfast/internal/repo/packlist"
+	"github.com/holdfast-backup/holdfast/internal/repo/seal"
+	"github.com/holdfast-backup/holdfast/internal/repo/stored"
+)
+
+// readersMax is how many objects are looked at, and deleted, at the same time.
+const readersMax = 16
+
+// Plan is what a collection is going to do.
+type Plan struct {
+	c      Config
+	o      Options
+	rule   Rule
+	state  oplog.State
+	result Result
+
+	census   *census
+	others   []blob.Info // objects that are not packs, as a listing showed them
+	chosen   []candidate
+	garbage  []object
+	expired  []object        // lists of collections that are over: nobody can come to name them
+	doomed   map[string]bool // condemned by earlier entries
+	tooOld   []holdfast.SessionID
+	sessions map[string]holdfast.SessionID // of unneeded objects, by name, as their own bytes say
+	includes map[string][]string           // what the lists of visible points include
+	young    map[holdfast.SessionID]bool   // sessions whose points are younger than the rule wants
+
+	successors map[string][]string // of packs that were moved out of: the packs that what is needed of them is in now
+
+	session holdfast.SessionID // of this collection, once it has begun
+	begun   bool
+	own     []ownList // what this collection condemned
+	latest  uint64    // number of the newest condemn entry that the census has seen
+}
+
+// object is an object that nothing needs.
+type object struct {
+	name string
+	size int64
+}
+
+// NewPlan reads the repository and decides. It changes nothing.
+func NewPlan(ctx context.Context, c Config, o Options) (*Plan, error) {
+	p := newPlan(c, o)
+	if err := p.read(ctx); err != nil {
+		return nil, err
+	}
+	if err := p.markAll(ctx); err != nil {
+		return nil, err
+	}
+	if err := p.choose(ctx); err != nil {
+		return nil, err
+	}
+	if err := p.findOld(ctx); err != nil {
+		return nil, err
+	}
+	return p, p.findGarbage(ctx, p.state)
+}
+
+func newPlan(c Config, o Options) *Plan {
+	return &Plan{
+		c: c, o: o, rule: o.Rule.orDefault(), sessions: map[string]holdfast.SessionID{}, doomed: map[string]bool{}, includes: map[string][]string{},
+		young: map[holdfast.SessionID]bool{},
+	}
+}
+
+// read reads the log, the list of all objects, and what is known to be gone or damaged.
+func (p *Plan) read(ctx context.Context) (err error) {
+	if damage := p.c.Log.Damage(); len(damage) > 0 {
+		return holdfast.Errorf(holdfast.KindCorrupt, "%s is damaged, so nobody can tell what is needed", damage[0].Object).
+			WithHint("see what is damaged with: holdfast repo verify --repo %s", p.c.Store.URL())
+	}
+	if p.state, err = p.c.Log.Sync(ctx); err != nil {
+		return err
+	}
+	if err := p.c.Repository.IndexWhole(ctx, p.state); err != nil {
+		if !stored.IsDamage(err) {
+			return err
+		}
+		return holdfast.Wrap(holdfast.KindCorrupt, err, "the index is damaged, and it alone leads to what was moved").
+			WithHint("make it anew with: holdfast repo rebuild-index --repo %s; then collect again", p.c.Store.URL())
+	}
+	p.latest = p.state.LastCondemned
+	gone, err := p.c.lists().Gone(ctx, p.state.Gone)
+	if err != nil {
+		return err
+	}
+	if err := p.list(ctx); err != nil {
+		return err
+	}
+	p.census.state, p.census.gone = p.state, gone
+	return p.bar(ctx)
+}
+
+// list takes stock of all objects.
+func (p *Plan) list(ctx context.Context) error {
+	var packs [2][]packInfo
+	for info, err := range p.c.Store.List(ctx, "") {
+		if err != nil {
+			return err
+		}
+		kind, hash := layout.Parse(info.Name)
+		switch kind {
+		case layout.DataPack:
+			packs[0] = append(packs[0], packInfo{hash, info.Size, info.LockedUntil})
+		case layout.TreePack:
+			packs[1] = append(packs[1], packInfo{hash, info.Size, info.LockedUntil})
+		case layout.Foreign:
+			p.result.Foreign++
+			continue
+		case layout.LogEntry:
+			continue
+		case layout.KeyObject, layout.State, layout.IndexRun, layout.Manifest, layout.List:
+			p.others = append(p.others, info)
+		}
+		p.result.Stored += info.Size
+	}
+	p.result.Packs = len(packs[0]) + len(packs[1])
+	p.census = &census{
+		c: p.c, data: newShelf(layout.DataPack, packs[0]), tree: newShelf(layout.TreePack, packs[1]),
+		absent: map[string]bool{}, marked: map[holdfast.PointID]bool{}, damaged: map[holdfast.PointID]bool{},
+	}
+	return nil
+}
+
+// bar bars what is condemned and what is damaged.
+func (p *Plan) bar(ctx context.Context) error {
+	for _, condemnation := range p.state.Condemned {
+		names, err := p.condemnedBy(ctx, condemnation.List)
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			p.census.bar(name, doomed)
+			p.doomed[name] = true
+		}
+	}
+	damage, err := p.damage(ctx, p.state)
+	if err != nil {
+		return err
+	}
+	for name := range damage.Names() {
+		p.census.bar(name, 0)
+	}
+	return nil
+}
+
+func (p *Plan) condemnedBy(ctx context.Context, list string) ([]string, error) {
+	data, err := stored.Read(ctx, p.c.Store, list, layout.ListBytesMax)
+	if err != nil {
+		return nil, err
+	}
+	condemnation, err := packlist.ParseCondemnation(data)
+	return condemnation.Names, err
+}
+
+func (p *Plan) damage(ctx context.Context, state oplog.State) (packlist.Damage, error) {
+	return p.c.lists().Damage(ctx, state.Damage)
+}
+
+// markAll marks all visible points.
+func (p *Plan) markAll(ctx context.Context) error {
+	points, newest := inReadingOrder(p.state.Points)
+	for i, point := range points {
+		if i < newest {
+			p.census.breaks = newBreaks(point.ID)
+		}
+		if err := p.census.mark(ctx, point); err != nil {
+			return err
+		}
+		if i < newest {
+			p.noteScattered(p.census.breaks)
+			p.census.breaks = nil
+		}
+		p.progress(StepMark, int64(i+1), int64(len(points)))
+	}
+	p.result.Points = len(points)
+	return nil
+}
+
+// noteScattered keeps the measure of a newest point, and which packs it is scattered over when that is too much.
+func (p *Plan) noteScattered(b *breaks) {
+	s := b.result()
+	p.result.Scattered = append(p.result.Scattered, s)
+	if s.SeeksPerGiB <= p.rule.SeeksPerGiBMax {
+		return
+	}
+	for pack := range b.packs {
+		p.census.data.set(pack, strewn)
+	}
+}
+
+// choose decides what is repacked.
+func (p *Plan) choose(ctx context.Context) error {
+	p.findYoung()
+	var all []candidate
+	var mu sync.Mutex
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(readersMax)
+	for _, shelf := range []*shelf{p.census.data, p.census.tree} {
+		for i := range shelf.len() {
+			if !shelf.needed(i) || shelf.is(i, whole|barred) || p.isLocked(shelf.lockedUntil(i)) {
+				continue
+			}
+			g.Go(func() error {
+				c, err := p.candidate(gctx, shelf, i)
+				if err != nil || c.size == 0 {
+					return err
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				all = append(all, c)
+				return nil
+			})
+		}
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	slices.SortFunc(all, func(a, b candidate) int { return a.pack - b.pack }) // the same choice whoever was first
+	p.chosen = p.rule.choose(all)
+	for _, c := range p.chosen {
+		p.census.shelf(c.kind).set(c.pack, moving)
+	}
+	return nil
+}
+
+// candidate weighs a pack. One that is damaged, or written by an open session, is none and has no size.
+func (p *Plan) candidate(ctx context.Context, shelf *shelf, i int) (candidate, error) {
+	c := candidate{kind: shelf.kind, pack: i, size: shelf.size(i), scattered: shelf.is(i, strewn)}
+	if shelf.kind == layout.TreePack {
+		c.live = min(c.size, int64(shelf.live[i])+seal.HeaderSize+seal.TrailerSize+seal.Overhead)
+	} else {
+		items, err := p.items(ctx, shelf.name(i), shelf.size(i))
+		if err != nil {
+			return candidate{}, stored.IgnoreDamage(err)
+		}
+		c.live = int64(math.Ceil(float64(c.size) * min(1, shelf.chunks(i)/float64(max(1, items)))))
+	}
+	if c.size >= p.rule.SmallBytes && !p.rule.worth(c) {
+		return c, nil // not worth another look
+	}
+	session, err := p.headerSession(ctx, shelf.name(i))
+	if err != nil {
+		return candidate{}, stored.IgnoreDamage(err)
+	}
+	if s := p.state.Session(session); s != nil && s.Status == oplog.SessionOpen {
+		return candidate{}, nil
+	}
+	c.young = p.young[session]
+	return c, nil
+}
+
+// items returns how many chunks a data pack holds, from its trailer alone.
+func (p *Plan) items(ctx context.Context, name string, size int64) (int64, error) {
+	var b [seal.TrailerSize]byte
+	if n, err := p.c.Store.Read(ctx, name, max(0, size-int64(len(b))), b[:]); err != nil || n < len(b) {
+		return 0, seal.ShortRead(name, size, err)
+	}
+	trailer, err := seal.ParseTrailer(b[:], size)
+	if err != nil {
+		return 0, err
+	}
+	return trailer.Items(), nil
+}
+
+// pointTime is how the id of a point says when it was made.
+const pointTime = "20060102-150405"
+
+// findYoung finds the sessions that published points which are younger than the rule wants. The clock spares work here.
+func (p *Plan) findYoung() {
+	for _, point := range p.state.Points {
+		if len(point.ID) < len(pointTime) {
+			continue
+		}
+		at, err := time.Parse(pointTime, string(point.ID[:len(pointTime)]))
+		p.young[point.Session] = err == nil && p.c.Clock.Now().Sub(at) < p.rule.MinAge
+	}
+}
+
+// isLocked reports whether a lock holds. Whether an object can be deleted is decided by the store, not by this clock.
+func (p *Plan) isLocked(until time.Time) bool { return until.After(p.c.Clock.Now()) }
+
+// findOld finds the sessions that are to be given up.
+func (p *Plan) findOld(ctx context.Context) error {
+	for _, s := range p.state.Sessions {
+		if s.Status != oplog.SessionOpen || p.o.GiveUpAfter <= 0 {
+			continue
+		}
+		entry, err := p.c.Log.Entry(ctx, s.Begun)
+		if err != nil {
+			return err
+		}
+		if p.c.Clock.Now().Sub(entry.Time) > p.o.GiveUpAfter {
+			p.tooOld = append(p.tooOld, s.ID)
+		}
+	}
+	return nil
+}
+
+// Frees returns roughly how many stored bytes nothing would need any more without some of the visible points.
+func Frees(ctx context.Context, c Config, without []holdfast.PointID) (int64, error) {
+	p := newPlan(c, Options{})
+	if err := p.read(ctx); err != nil {
+		return 0, err
+	}
+	var removed []oplog.PointState
+	for _, point := range p.state.Points {
+		if slices.Contains(without, point.ID) {
+			removed = append(removed, point)
+		} else if err := p.census.mark(ctx, point); err != nil {
+			return 0, err
+		}
+	}
+	fresh, nodes := p.census.fresh, p.census.tree.liveBytes()
+	for _, point := range removed {
+		if err := p.census.mark(ctx, point); err != nil {
+			return 0, err
+		}
+	}
+	return p.census.fresh - fresh + p.census.tree.liveBytes() - nodes, nil
+}
+
+// Result returns what is going to happen, as far as it can be known before.
+func (p *Plan) Result() Result {
+	r := p.result
+	r.GivenUp = p.tooOld
+	for _, o := range slices.Concat(p.garbage, p.expired) {
+		r.Freed.add(o.size)
+	}
+	for _, c := range p.chosen {
+		r.Freed.add(c.size)
+		r.Freed.Bytes -= c.live
+		r.Moved.Objects, r.Moved.Bytes = r.Moved.Objects+1, r.Moved.Bytes+c.live
+	}
+	for id := range p.census.damaged {
+		r.Damaged = append(r.Damaged, id)
+	}
+	slices.Sort(r.Damaged)
+	return r
+}
+
+func (p *Plan) progress(step Step, done, total int64) {
+	if p.o.Progress != nil {
+		p.o.Progress(Progress{step, done, total})
+	}
+}
