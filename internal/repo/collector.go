@@ -95,20 +95,17 @@ func (c collected) ReadFrame(ctx context.Context, place *chunk.Place, target, st
 
 // Places implements collect.Repository.
 func (c collected) Places(ctx context.Context, state oplog.State, id chunk.ID) ([]*chunk.Place, error) {
-	runs, err := c.r.runs.of(ctx, state)
+	live, err := c.r.runs.live(ctx, state)
 	if err != nil {
 		return nil, err
 	}
-	return places(ctx, runs, id)
+	return places(ctx, live, id)
 }
 
 // IndexWhole implements collect.Repository.
 func (c collected) IndexWhole(ctx context.Context, state oplog.State) error {
-	if _, err := c.r.runs.of(ctx, state); err != nil {
-		return err
-	}
-	for _, name := range state.Runs {
-		if err := c.r.runs.unusableError(name); err != nil {
+	for i, name := range state.Runs {
+		if _, err := c.r.runs.reader.MustOpen(ctx, aboutRun(name, state.AboutRun(i))); err != nil {
 			return err
 		}
 	}
@@ -116,14 +113,22 @@ func (c collected) IndexWhole(ctx context.Context, state oplog.State) error {
 }
 
 // AddRun implements collect.Repository.
-func (c collected) AddRun(ctx context.Context, session holdfast.SessionID, contents index.Contents, clean uint64) (oplog.Entry, error) {
-	run, err := c.r.writeRun(ctx, session, contents)
+func (c collected) AddRun(ctx context.Context, session holdfast.SessionID, state oplog.State, places []collect.Located) (oplog.Entry, error) {
+	entries := make([]index.Entry, len(places))
+	for i, l := range places {
+		pack, err := index.PackOf(l.Place.Pack.Name())
+		if err != nil {
+			return oplog.Entry{}, err
+		}
+		entries[i] = index.Entry{ID: l.ID, Pack: pack, Offset: uint32(l.Place.Offset), Stored: uint32(l.Place.Stored), Slot: uint16(l.Place.Slot)}
+	}
+	merger, err := c.r.merger(session, nil, state)
 	if err != nil {
 		return oplog.Entry{}, err
 	}
-	var change runChange
-	change.add(run.Name(), oplog.RunAbout{Entries: run.Len(), Clean: clean})
-	return change.in(oplog.Entry{}), nil
+	change := index.NewChange(nil)
+	err = change.Add(ctx, merger, entries)
+	return changeOf(change).in(oplog.Entry{}), err
 }
 
 // CleanRuns implements collect.Repository.

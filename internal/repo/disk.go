@@ -72,6 +72,10 @@ func (s *Session) WriteDisk(ctx context.Context, in DiskInput) (DiskOutput, erro
 	defer endDisk()
 
 	m := &mapper{r: s.r, in: in, keep: s.keepNew, nodes: tree.Nodes{Source: s.r, Sink: s.nodes, Hasher: s.r.hasher}}
+	base, _, err := m.base()
+	if err != nil {
+		return DiskOutput{}, err
+	}
 	out, top, err := m.run(ctx)
 	if err != nil {
 		s.fail(err) // unless something else failed before, which then is the reason
@@ -79,7 +83,7 @@ func (s *Session) WriteDisk(ctx context.Context, in DiskInput) (DiskOutput, erro
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.disks[in.LUN] = writtenDisk{top, out.Root, in.SizeBytes}
+	s.disks[in.LUN] = writtenDisk{top, base, out.Root, in.SizeBytes}
 	return out, nil
 }
 

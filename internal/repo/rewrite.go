@@ -98,7 +98,7 @@ func (r *Repository) rewriteRun(ctx context.Context, merger *index.Merger, about
 		return err // nobody can say what a damaged run names
 	}
 	err = run.Entries(ctx, func(e index.Entry) error {
-		if merger.Without(e.Pack) {
+		if merger.Without != nil && merger.Without(e.Pack) {
 			return errNamesCondemned
 		}
 		return nil

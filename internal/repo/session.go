@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -50,6 +51,7 @@ type Session struct {
 // writtenDisk is what WriteDisk made.
 type writtenDisk struct {
 	top       tree.Child
+	base      tree.Base // that it was written against
 	root      holdfast.Root
 	sizeBytes int64
 }
@@ -226,7 +228,7 @@ type Published struct {
 // Publish stores what is still open and makes the point visible. It fills in Format, ID, Session and Tool, and the Top of
 // each disk that WriteDisk wrote under its LUN. resources, kept as JSON in the log, is the journal of what is to be put in order outside
 // the repository before Settle; nil for none. When Publish returns nil the point is durable. When another run abandoned
-// this session, or a collection condemned what it builds on, the error is KindConflict. After another error Publish may be called
+// this session, or a collection took what it builds on and what no restore point needed, the error is KindConflict. After another error Publish may be called
 // again, as long as nothing failed that was written before.
 func (s *Session) Publish(ctx context.Context, point holdfast.Point, resources any) (Published, error) {
 	stop := context.AfterFunc(ctx, func() { s.fail(context.Cause(ctx)) })
@@ -240,6 +242,21 @@ func (s *Session) Publish(ctx context.Context, point holdfast.Point, resources a
 	if err := s.placeTops(&point); err != nil {
 		return Published{}, err
 	}
+	for range publishTriesMax {
+		published, err := s.publishOnce(ctx, point, resources)
+		if !errors.Is(err, errCondemned) {
+			return published, err
+		}
+		if err := s.mend(ctx); err != nil {
+			return Published{}, err
+		}
+	}
+	return Published{}, holdfast.Errorf(holdfast.KindConflict, "collections condemned what this backup builds on again and again").WithHint("run the backup again")
+}
+
+// publishOnce writes everything that publication needs in its order, and publishes. errCondemned: some of it names what was
+// condemned meanwhile.
+func (s *Session) publishOnce(ctx context.Context, point holdfast.Point, resources any) (Published, error) {
 	list, err := s.writePackList(ctx, point.ID)
 	if err != nil {
 		return Published{}, err
@@ -337,7 +354,7 @@ func (s *Session) checkCondemned(ctx context.Context, state oplog.State) error {
 	defer s.mu.Unlock()
 	for name := range condemned {
 		if s.reused[name] && !s.finder.condemned[name] {
-			return holdfast.Errorf(holdfast.KindConflict, "the collection has condemned %s, which this backup builds on", name).WithHint("run the backup again")
+			return fmt.Errorf("%s: %w", name, errCondemned)
 		}
 	}
 	return nil

@@ -9,7 +9,6 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/blob"
 	"github.com/holdfast-backup/holdfast/internal/clock"
 	"github.com/holdfast-backup/holdfast/internal/repo/chunk"
-	"github.com/holdfast-backup/holdfast/internal/repo/index"
 	"github.com/holdfast-backup/holdfast/internal/repo/keys"
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
@@ -32,10 +31,17 @@ type Repository interface {
 	Places(ctx context.Context, state oplog.State, id chunk.ID) ([]*chunk.Place, error)
 	// IndexWhole returns an error when a live run of a state cannot be used.
 	IndexWhole(ctx context.Context, state oplog.State) error
-	// AddRun stores an index run for a session and returns the entry that makes it live.
-	AddRun(ctx context.Context, session holdfast.SessionID, c index.Contents, clean uint64) (oplog.Entry, error)
-	// CleanRuns stores what replaces the live runs that name packs condemned in a state, and returns the entry that says so.
+	// AddRun stores an index run for a session and returns what the entry says that makes it live.
+	AddRun(ctx context.Context, session holdfast.SessionID, state oplog.State, entries []Located) (oplog.Entry, error)
+	// CleanRuns stores what replaces the live runs that name packs condemned in a state, and returns what the entry says that
+	// does so.
 	CleanRuns(ctx context.Context, session holdfast.SessionID, state oplog.State) (oplog.Entry, error)
+}
+
+// Located is an id and where it lies now.
+type Located struct {
+	ID    chunk.ID
+	Place chunk.Place
 }
 
 // Disk is a disk's map.

@@ -271,11 +271,6 @@ func (p *Plan) prune(ctx context.Context, state oplog.State, whole packlist.Gone
 	return whole.Needed(named), nil
 }
 
-const (
-	cleanEntriesMax = 1 << 20 // an index up to so large is cleaned at every collection
-	cleanListsMin   = 8       // a larger one when so many condemnations lie in the state
-)
-
 // end ends the session. Where that is worth the work, the index is cleaned of what is condemned, so that the condemnations can be
 // forgotten.
 func (p *Plan) end(ctx context.Context) error {
@@ -284,15 +279,9 @@ func (p *Plan) end(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		var entry oplog.Entry
-		entries := 0
-		for i := range state.Runs {
-			entries += state.AboutRun(i).Entries
-		}
-		if entries <= cleanEntriesMax || len(state.Condemned) >= cleanListsMin {
-			if entry, err = p.c.Repository.CleanRuns(ctx, p.session, state); err != nil {
-				return err
-			}
+		entry, err := p.c.Repository.CleanRuns(ctx, p.session, state)
+		if err != nil {
+			return err
 		}
 		entry.Kind, entry.Session = oplog.Index, &p.session
 		_, err = p.c.Log.Append(ctx, func(s oplog.State) (oplog.Entry, error) {
@@ -305,7 +294,7 @@ func (p *Plan) end(ctx context.Context) error {
 			return err
 		}
 	}
-	return p.leave(ctx, nil) // the index is cleaned another time
+	return p.leave(ctx, errAgain) // the index is cleaned another time
 }
 
 // leave ends a session that did not come to its end.

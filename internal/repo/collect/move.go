@@ -7,7 +7,6 @@ import (
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/repo/cache"
 	"github.com/holdfast-backup/holdfast/internal/repo/chunk"
-	"github.com/holdfast-backup/holdfast/internal/repo/index"
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
 	"github.com/holdfast-backup/holdfast/internal/repo/seal"
@@ -65,34 +64,22 @@ func (p *Plan) move(ctx context.Context) error {
 	}
 	p.census.moved = m.moved
 	p.noteMoved(m)
-	entries := slices.Concat(m.data.entries(), m.tree.entries())
-	for part := range slices.Chunk(entries, runEntriesMax) {
-		if err := p.addRun(ctx, part); err != nil {
-			return err
+	for _, packer := range []*packer{m.data, m.tree} {
+		for part := range slices.Chunk(packer.places, runEntriesMax) {
+			if err := p.addRun(ctx, part); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
 // runEntriesMax bounds an index run of moved things.
-const runEntriesMax = 1 << 18
+const runEntriesMax = 96 << 10
 
-// addRun makes the index lead to moved things. The session goes on, so the entry does not name it: its end comes with the last one.
-func (p *Plan) addRun(ctx context.Context, places []located) error {
-	var c index.Contents
-	numbers := map[string]uint32{}
-	for _, l := range places {
-		name := l.place.Pack.Name()
-		number, ok := numbers[name]
-		if !ok {
-			number = uint32(len(c.Packs))
-			numbers[name], c.Packs = number, append(c.Packs, name)
-		}
-		c.Entries = append(c.Entries, index.Entry{
-			ID: l.id, Pack: number, Offset: uint32(l.place.Offset), Stored: uint32(l.place.Stored), Slot: uint16(l.place.Slot),
-		})
-	}
-	entry, err := p.c.Repository.AddRun(ctx, p.session, c, p.state.Next)
+// addRun makes the index lead to moved things. The entry does not name the session, which goes on.
+func (p *Plan) addRun(ctx context.Context, entries []Located) error {
+	entry, err := p.c.Repository.AddRun(ctx, p.session, p.state, entries)
 	if err != nil {
 		return err
 	}

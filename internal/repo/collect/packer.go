@@ -18,14 +18,8 @@ type packer struct {
 	w      *seal.Writer
 	ref    *chunk.PackRef
 	items  int
-	places []located
-	bytes  int64 // stored
-}
-
-// located is an id and where it lies now.
-type located struct {
-	id    chunk.ID
-	place chunk.Place
+	places []Located // all that was written; names are known once all packs are stored
+	bytes  int64     // stored
 }
 
 const (
@@ -70,7 +64,7 @@ func (k *packer) add(ctx context.Context, plaintext []byte, plain int, ids []chu
 	places := make([]chunk.Place, len(ids))
 	for slot, id := range ids {
 		places[slot] = chunk.Place{Pack: k.ref, Offset: r.Offset, Stored: r.Stored, Slot: slot}
-		k.places = append(k.places, located{id, places[slot]})
+		k.places = append(k.places, Located{id, places[slot]})
 	}
 	k.items += len(ids)
 	k.bytes += int64(r.Stored)
@@ -91,6 +85,3 @@ func (k *packer) finish(ctx context.Context) error {
 	k.w, k.ref = nil, nil
 	return nil
 }
-
-// entries returns where everything lies that was written. All packs must be stored.
-func (k *packer) entries() []located { return k.places }
