@@ -43,7 +43,7 @@ type engine struct {
 
 // known returns all engines that can be measured here, Holdfast first.
 func known(o options) []engine {
-	list := []engine{ours(o, "holdfast", false), ours(o, "holdfast with change list", true)}
+	list := []engine{ours(o, "holdfast", false, "default"), ours(o, "holdfast with change list", true, "default"), ours(o, "holdfast better", true, "better")}
 	for _, e := range []engine{restic(), borg(), kopia()} {
 		if program := programOf(e); program != "" {
 			e.program = program
@@ -69,12 +69,12 @@ func programOf(e engine) string {
 
 const password = "correct horse"
 
-func ours(o options, name string, list bool) engine {
+func ours(o options, name string, list bool, compression string) engine {
 	return engine{
 		name: name, program: o.holdfast, env: []string{"HOLDFAST_REPO_PASSWORD=" + password},
 		create: func(e engine, repo string) []string { return []string{e.program, "repo", "init", "--repo", repo} },
 		backup: func(e engine, repo, step, first string) []string {
-			args := []string{e.program, "image", "backup", "--repo", repo, "--name", "disk", "disk.img"}
+			args := []string{e.program, "image", "backup", "--repo", repo, "--name", "disk", "--compression", compression, "disk.img"}
 			if list && step != stepFull {
 				args = append(args, "--changes", "changes", "--since", first)
 			}

@@ -33,6 +33,7 @@ again puts everything in order first.`,
 		},
 	}
 	a.repoFlags(cmd)
+	a.writeFlags(cmd)
 	cmd.Flags().StringVar(&vm, "vm", "", "ARM id of the virtual machine")
 	cmd.Flags().BoolVar(&full, "full", false, "read every disk in full, even where the changes are known")
 	required(cmd, "repo", "vm")

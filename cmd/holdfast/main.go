@@ -69,6 +69,7 @@ type app struct {
 
 	azureFile    string
 	repository   string
+	compression  string
 	passwordFile string
 
 	added wrap.Counter // what the command puts into the repository's store

@@ -38,6 +38,7 @@ with --changes: lines of offset and length in bytes. Then only that is read, and
 		},
 	}
 	a.repoFlags(backup)
+	a.writeFlags(backup)
 	backup.Flags().StringVar(&config.Name, "name", "", "name under which the repository knows the machine")
 	backup.Flags().StringVar(&config.Changes, "changes", "", "file with the ranges that changed: lines of offset and length in bytes")
 	backup.Flags().StringVar(&since, "since", "", "restore point that --changes counts from")

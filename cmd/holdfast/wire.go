@@ -46,6 +46,11 @@ func (a *app) repoFlags(cmd *cobra.Command) {
 	required(cmd, "repo")
 }
 
+// writeFlags are the flags of commands that write restore points.
+func (a *app) writeFlags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&a.compression, "compression", string(repo.CompressionDefault), "effort spent on making data smaller: fast, default or better")
+}
+
 // azureClient makes the client that --azure describes.
 func (a *app) azureClient() (*azure.Client, error) {
 	path := a.azureFile
@@ -216,7 +221,11 @@ func (a *app) openRepository(ctx context.Context) (*repo.Repository, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := repo.Open(ctx, wrap.Count(store, &a.added), repo.OpenOptions{Password: password, Clock: a.clock, Tool: tool(), Log: a.log()})
+	compression, err := a.compressionWanted()
+	if err != nil {
+		return nil, err
+	}
+	r, err := repo.Open(ctx, wrap.Count(store, &a.added), repo.OpenOptions{Password: password, Clock: a.clock, Tool: tool(), Log: a.log(), Compression: compression})
 	if err != nil {
 		return nil, withOpenHint(err, store.URL())
 	}
@@ -244,3 +253,11 @@ func withOpenHint(err error, url string) error {
 
 // tool names the writer in manifests.
 func tool() string { return "holdfast " + version() }
+
+// compressionWanted returns what --compression says, where the command has it.
+func (a *app) compressionWanted() (repo.Compression, error) {
+	if a.compression == "" {
+		return repo.CompressionDefault, nil
+	}
+	return repo.ParseCompression(a.compression)
+}

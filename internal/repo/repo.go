@@ -94,6 +94,26 @@ type OpenOptions struct {
 	Tool         string
 	Log          *slog.Logger // nil discards
 	Index        IndexLimits  // of memory for the index; zero fields mean their defaults
+	Compression  Compression  // of what is written; "" means CompressionDefault
+}
+
+// Compression is how much effort a writer spends on making data smaller.
+type Compression = seal.Compression
+
+// The efforts.
+const (
+	CompressionFast    = seal.CompressionFast
+	CompressionDefault = seal.CompressionDefault
+	CompressionBetter  = seal.CompressionBetter
+)
+
+// ParseCompression reads an effort's name. Anything else is KindInvalid and says what there is.
+func ParseCompression(name string) (Compression, error) {
+	switch c := Compression(name); c {
+	case CompressionFast, CompressionDefault, CompressionBetter:
+		return c, nil
+	}
+	return "", holdfast.Errorf(holdfast.KindInvalid, "the compression %q is not known", name).WithField("compression").WithHint("give fast, default or better")
 }
 
 // IndexLimits bound the memory for the index and say how it is cut.
@@ -193,7 +213,7 @@ func Open(ctx context.Context, store blob.Store, o OpenOptions) (*Repository, er
 		packBuffers: newPackBuffers(state.Parameters.FrameSize),
 		store:       counting, clock: o.Clock, tool: o.Tool, log: o.Log, oplog: entries, ring: ring, id: state.Repository,
 		access: opened,
-		hasher: chunk.NewHasher(ring), codec: seal.NewCodec(runtime.GOMAXPROCS(0)), params: state.Parameters,
+		hasher: chunk.NewHasher(ring), codec: seal.NewCodecWith(runtime.GOMAXPROCS(0), o.Compression), params: state.Parameters,
 		openers: cache.New[string](openPacksMax, func(*seal.Opener) int64 { return 1 }),
 		frames:  cache.New[frameKey](frameCacheBytes, func(b []byte) int64 { return int64(cap(b)) }),
 		nodes:   cache.New[chunk.ID](nodeCacheBytes, func(n *tree.Node) int64 { return int64(len(n.Children)) * 96 }),

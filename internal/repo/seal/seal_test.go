@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 
@@ -368,4 +369,30 @@ func FuzzFrame(f *testing.F) {
 			t.Errorf("%d bytes, %v", len(plain), err)
 		}
 	})
+}
+
+// More effort stores less, and what any effort wrote is zstd like any other.
+func TestCodec_Compressions(t *testing.T) {
+	var payload []byte
+	words := rand.New(rand.NewPCG(2, 2))
+	for len(payload) < 1<<20 {
+		payload = append(strconv.AppendUint(payload, words.Uint64N(50_000)*words.Uint64N(9), 36), ' ')
+	}
+	decoder, err := zstd.NewReader(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer decoder.Close()
+	sizes := map[seal.Compression]int{}
+	for _, c := range []seal.Compression{seal.CompressionFast, seal.CompressionDefault, seal.CompressionBetter} {
+		packed := seal.NewCodecWith(1, c).Compress(nil, payload)
+		sizes[c] = len(packed)
+		plain, err := decoder.DecodeAll(packed[1:], nil)
+		if err != nil || !bytes.Equal(plain, payload) {
+			t.Errorf("%s does not come back: %v", c, err)
+		}
+	}
+	if !(sizes[seal.CompressionBetter] < sizes[seal.CompressionDefault] && sizes[seal.CompressionDefault] < sizes[seal.CompressionFast]) {
+		t.Errorf("the efforts stored %v bytes", sizes)
+	}
 }
