@@ -19,7 +19,9 @@ const goldenFolder = "../testdata/repos"
 // golden is what is known about a golden repository.
 type golden struct {
 	name     string
-	Password string `json:"password"`
+	Password string   `json:"password"`
+	Also     []string `json:"also"`   // other passwords that open it
+	Closed   []string `json:"closed"` // passwords that were dropped
 	Points   []struct {
 		ID    string `json:"id"`
 		VM    string `json:"vm"`
@@ -137,6 +139,29 @@ func TestGolden(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestGolden_Passwords proves that every current password opens a golden repository, a recovery code in lower case
+// too, and that a dropped one does not, unless the old key is asked for.
+func TestGolden_Passwords(t *testing.T) {
+	tried := 0
+	for _, g := range goldens(t) {
+		for _, password := range g.Also {
+			tried++
+			if code, _, log := call(t, strings.ToLower(password), "list", "--repo", g.folder()); code != 0 {
+				t.Errorf("%s: %s: exit %d, %s", g.name, password, code, log)
+			}
+		}
+		for _, password := range g.Closed {
+			tried++
+			if code, _, log := call(t, password, "list", "--repo", g.folder()); code != 6 {
+				t.Errorf("%s: %s: exit %d, %s", g.name, password, code, log)
+			}
+		}
+	}
+	if tried < 2 {
+		t.Errorf("golden repositories have %d such passwords", tried)
 	}
 }
 
