@@ -7,6 +7,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/blob"
+	"github.com/holdfast-backup/holdfast/internal/repo/chunk"
 	"github.com/holdfast-backup/holdfast/internal/repo/index"
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
@@ -73,6 +74,34 @@ func CleanIndex(ctx context.Context, r *Repository) error {
 		return r.rewriteRuns(ctx, session, state)
 	})
 }
+
+// TendIndex merges live index runs where that is due.
+func TendIndex(ctx context.Context, r *Repository) error { return r.tendIndex(ctx, mergedAtLeast) }
+
+// IndexShape returns the number of live index runs, the greatest number of them that a lookup of some ids asks, and whether a merge is due.
+func IndexShape(ctx context.Context, r *Repository) (runs, asked int, due bool, err error) {
+	live, err := r.runs.live(ctx, r.oplog.State())
+	if err != nil {
+		return 0, 0, false, err
+	}
+	for i := range 256 {
+		asked = max(asked, live.Asked(chunk.ID{byte(i), byte(37 * i)}))
+	}
+	_, due = index.Plan(live.Runs(), r.runs.reader.Limits())
+	return len(live.Runs()), asked, due, nil
+}
+
+// InMemory returns how many ids a session finds without its runs, and how many index entries wait to be written.
+func InMemory(s *Session) (pending, entries int) {
+	s.written.mu.Lock()
+	defer s.written.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.pending), len(s.written.entries)
+}
+
+// FlushPacks stores the data pack that is being filled, however small.
+func FlushPacks(s *Session) { s.chunks.rotate() }
 
 // Condemnations returns the condemnation lists that the state keeps.
 func Condemnations(r *Repository) []string {

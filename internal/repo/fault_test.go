@@ -72,8 +72,11 @@ func everyFault(t *testing.T, base *mem.Store, flow func(blob.Store) error, chec
 	}
 }
 
+// openOptions cut the index so small that sessions write runs before their end and merge below the first partition.
 func openOptions() repo.OpenOptions {
-	return repo.OpenOptions{Password: repotest.Password, Clock: clock.NewManual(repotest.Start()), Tool: "test"}
+	return repo.OpenOptions{
+		Password: repotest.Password, Clock: clock.NewManual(repotest.Start()), Tool: "test", Index: repo.IndexLimits{RunEntries: 48, Stride: 2, AheadBytes: 4 << 10},
+	}
 }
 
 // faultBase is a repository with one point of a disk, and the disk as it is now, changed since.

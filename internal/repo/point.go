@@ -170,6 +170,34 @@ func (d *DiskReader) Extents(ctx context.Context) iter.Seq2[holdfast.Extent, err
 	}
 }
 
+// Changes yields the ranges in which the disk differs from another one, in order and merged; those that read as zeros now are marked.
+// Beyond its end the other one counts as zeros. Nodes are read where the two differ, and nowhere else.
+func (d *DiskReader) Changes(ctx context.Context, since *DiskReader) iter.Seq2[holdfast.Extent, error] {
+	return func(yield func(holdfast.Extent, error) bool) {
+		var held holdfast.Extent
+		chunkSize := int64(d.shape.ChunkSize)
+		for c, err := range tree.Diff(ctx, tree.Disk{Top: d.top, Shape: d.shape}, tree.Disk{Top: since.top, Shape: since.shape}, d.r) {
+			if err != nil {
+				yield(holdfast.Extent{}, err)
+				return
+			}
+			next := holdfast.Extent{Offset: c.Number * chunkSize, Zero: c.Child.ID.IsHole()}
+			next.Length = min(chunkSize, d.disk.SizeBytes-next.Offset)
+			if held.Length > 0 && held.End() == next.Offset && held.Zero == next.Zero {
+				held.Length += next.Length
+				continue
+			}
+			if held.Length > 0 && !yield(held, nil) {
+				return
+			}
+			held = next
+		}
+		if held.Length > 0 {
+			yield(held, nil)
+		}
+	}
+}
+
 // Target takes the content of a disk.
 type Target interface {
 	// WriteAt writes p at offset. It is called from several goroutines; p is not kept.
