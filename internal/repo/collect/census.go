@@ -43,7 +43,7 @@ const (
 
 const (
 	filterUnit  = 64 << 10 // bytes of a data pack for one bit of its filter
-	filterWords = 1        // at least
+	filterWords = 4        // at least: small packs are not to be misjudged
 )
 
 // packInfo is a pack as a listing shows it.

@@ -128,7 +128,7 @@ func (p *Plan) condemnList(ctx context.Context, state oplog.State, objects []obj
 	for _, o := range objects {
 		condemnation.Names, doomed[o.name] = append(condemnation.Names, o.name), true
 	}
-	list, err := p.put(ctx, condemnation.Encode())
+	list, err := p.put(ctx, condemnation.Encode(), time.Time{})
 	if err != nil {
 		return err
 	}
@@ -171,9 +171,27 @@ func (p *Plan) stillRight(before, s oplog.State, doomed map[string]bool) error {
 	return nil
 }
 
-func (p *Plan) put(ctx context.Context, data []byte) (string, error) {
+// longestLock returns how long the pack list of a visible point is locked at most. A record of gone packs says how lists are to be
+// read, so it must not be the first to go.
+func (p *Plan) longestLock(state oplog.State) (until time.Time) {
+	visible := map[string]bool{}
+	for _, point := range state.Points {
+		visible[point.List] = true
+	}
+	for _, info := range p.others {
+		if visible[info.Name] && info.LockedUntil.After(until) {
+			until = info.LockedUntil
+		}
+	}
+	if !p.isLocked(until) {
+		return time.Time{}
+	}
+	return until
+}
+
+func (p *Plan) put(ctx context.Context, data []byte, lockUntil time.Time) (string, error) {
 	name := layout.Name(layout.List, layout.Sum(data))
-	if err := p.c.Store.Put(ctx, name, data, blob.PutOptions{}); err != nil && !errors.Is(err, blob.ErrExists) {
+	if err := p.c.Store.Put(ctx, name, data, blob.PutOptions{LockUntil: lockUntil}); err != nil && !errors.Is(err, blob.ErrExists) {
 		return "", err
 	}
 	return name, nil
@@ -215,7 +233,7 @@ func (p *Plan) record(ctx context.Context, state oplog.State, names []string) (a
 			return nil, nil, err
 		}
 	}
-	name, err := p.put(ctx, whole.Encode(p.c.ID, p.session))
+	name, err := p.put(ctx, whole.Encode(p.c.ID, p.session), p.longestLock(state))
 	return []string{name}, dropped, err
 }
 

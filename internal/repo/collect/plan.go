@@ -336,6 +336,16 @@ func Frees(ctx context.Context, c Config, without []holdfast.PointID) (int64, er
 	return p.census.fresh - fresh + p.census.tree.liveBytes() - nodes, nil
 }
 
+// Unneeded returns the names of all objects that are going to be condemned or deleted because nothing needs them now, without packs
+// that something is to be moved out of.
+func (p *Plan) Unneeded() []string {
+	var names []string
+	for _, o := range slices.Concat(p.garbage, p.expired) {
+		names = append(names, o.name)
+	}
+	return names
+}
+
 // Result returns what is going to happen, as far as it can be known before.
 func (p *Plan) Result() Result {
 	r := p.result

@@ -461,7 +461,9 @@ func (v *verifier) goneAndCondemned(ctx context.Context) (packlist.Gone, error) 
 		}
 		condemnation, _ := packlist.ParseCondemnation(data) // what is not one is damage, and named
 		for _, name := range condemnation.Names {
-			v.known[name] = v.known[name] || v.present[name] // on its way out: neither missed nor an orphan
+			if v.present[name] {
+				v.known[name] = true // on its way out: neither missed nor an orphan
+			}
 			if _, ok := gone[name]; !ok {
 				gone[name] = nil
 			}
