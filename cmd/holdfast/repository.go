@@ -46,7 +46,7 @@ func (a *app) initRepository(ctx context.Context, o repo.InitOptions) error {
 		return err
 	}
 	o.Clock, o.Tool = a.clock, tool()
-	r, err := repo.Init(ctx, store, o)
+	r, err := repo.Init(ctx, store.objects, o)
 	if err != nil {
 		return err
 	}
@@ -58,15 +58,15 @@ const logFolder, keysFolder = "log/", "keys/"
 
 // mustBeEmpty refuses a place with other things in it: they would be taken for damage, and for parts of a backup.
 func mustBeEmpty(ctx context.Context, store openStore) error {
-	for _, err := range store.List(ctx, logFolder) {
+	for _, err := range store.objects.List(ctx, logFolder) {
 		return err
 	}
-	for object, err := range store.List(ctx, "") {
+	for object, err := range store.objects.List(ctx, "") {
 		if err != nil {
 			return err
 		}
 		if !strings.HasPrefix(object.Name, keysFolder) {
-			return holdfast.Errorf(holdfast.KindInvalid, "%s is not empty: %s is there", store.URL(), object.Name).WithField("repo").
+			return holdfast.Errorf(holdfast.KindInvalid, "%s is not empty: %s is there", store.objects.URL(), object.Name).WithField("repo").
 				WithHint("name an empty folder, or one that does not exist yet")
 		}
 	}
@@ -234,7 +234,7 @@ func (a *app) verify(ctx context.Context, level repo.VerifyLevel) error {
 	progress := a.console.NewProgress(a.clock)
 	bar := progress.Bar("verify", 0)
 	o.Progress = func(_ int, bytes int64) { bar.Add(bytes) }
-	report, err := repo.Verify(ctx, store, o)
+	report, err := repo.Verify(ctx, store.objects, o)
 	progress.Wait(err)
 	if err != nil {
 		return err
@@ -255,7 +255,7 @@ func (a *app) openForVerify(ctx context.Context, store openStore, level repo.Ver
 	if err != nil {
 		return nil, err
 	}
-	r, err := repo.Open(ctx, store, repo.OpenOptions{Password: password, Clock: a.clock, Tool: tool(), Log: a.log()})
+	r, err := repo.Open(ctx, store.objects, repo.OpenOptions{Password: password, Clock: a.clock, Tool: tool(), Log: a.log()})
 	switch {
 	case err == nil:
 		return r, nil
@@ -265,7 +265,7 @@ func (a *app) openForVerify(ctx context.Context, store openStore, level repo.Ver
 	case level != repo.VerifyComplete && holdfast.IsKind(err, holdfast.KindWrongKey) && password == "":
 		return nil, nil
 	}
-	return nil, withOpenHint(err, store.URL())
+	return nil, withOpenHint(err, store.objects.URL())
 }
 
 func tellReport(w io.Writer, report repo.Report) error {

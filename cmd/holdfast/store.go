@@ -98,7 +98,7 @@ func (a *app) checkStorage(ctx context.Context) error {
 		Prefix: "storage-check-" + a.clock.Now().UTC().Format("20060102-150405"),
 		Done:   a.tellCheck,
 	}
-	checks, err := blobtest.Run(ctx, store, o)
+	checks, err := blobtest.Run(ctx, store.objects, o)
 	if err = errors.Join(err, store.forget(o.Prefix)); err != nil {
 		return err
 	}
@@ -106,7 +106,7 @@ func (a *app) checkStorage(ctx context.Context) error {
 		OK     bool       `json:"ok"`
 		URL    string     `json:"url"`
 		Checks []checkRow `json:"checks"`
-	}{blobtest.Broken(checks) == nil, store.URL(), []checkRow{}}
+	}{blobtest.Broken(checks) == nil, store.objects.URL(), []checkRow{}}
 	counts := map[blobtest.Outcome]int{}
 	for _, c := range checks {
 		counts[c.Outcome]++

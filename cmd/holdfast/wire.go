@@ -96,9 +96,10 @@ func (a *app) password() (string, error) {
 	return password, nil
 }
 
-// openStore is a store with what else it can do.
+// openStore is a store with what else it can do. The store is a field, so that nobody takes the whole for a store that can
+// neither lock nor show versions.
 type openStore struct {
-	blob.Store
+	objects   blob.Store
 	folder    string // of a local store
 	remover   blob.Remover
 	locker    blob.Locker    // nil when it cannot lock
@@ -116,7 +117,7 @@ func (a *app) store(ctx context.Context) (openStore, error) {
 		if err != nil {
 			return openStore{}, err
 		}
-		return openStore{Store: s, folder: where.folder, remover: s.Remover()}, nil
+		return openStore{objects: s, folder: where.folder, remover: s.Remover()}, nil
 	}
 	return a.blobStore(ctx, where)
 }
@@ -146,32 +147,21 @@ func (s openStore) forget(prefix string) error {
 
 // blobStore opens a folder of a blob container, with locks where the container has version-level immutability.
 func (a *app) blobStore(ctx context.Context, where location) (openStore, error) {
-	client, err := a.azureClient()
+	cloud, err := a.azureClient()
 	if err != nil {
 		return openStore{}, err
 	}
-	container, err := client.ContainerClient(where.account, where.container, azblob.ClientOptions)
+	client, err := cloud.ContainerClient(where.account, where.container, azblob.ClientOptions)
+	if err != nil {
+		return openStore{}, err
+	}
+	opened, err := azblob.Open(ctx, client, where.prefix)
 	if err != nil {
 		return openStore{}, err
 	}
 	// The SDK's client retries by itself.
-	standard := wrap.Options{Clock: a.clock, Attempts: 1}
-	worm, err := azblob.HasVersionImmutability(ctx, container)
-	if err != nil {
-		return openStore{}, err
-	}
-	if !worm {
-		s, err := azblob.New(container, where.prefix)
-		if err != nil {
-			return openStore{}, err
-		}
-		return openStore{Store: wrap.Standard(s, standard), remover: s.Remover()}, nil
-	}
-	s, err := azblob.NewWORM(container, where.prefix)
-	if err != nil {
-		return openStore{}, err
-	}
-	return openStore{Store: wrap.Standard(s, standard), remover: s.Remover(), locker: s, versioned: s}, nil
+	objects := wrap.Standard(opened.Store, wrap.Options{Clock: a.clock, Attempts: 1})
+	return openStore{objects: objects, remover: opened.Remover, locker: opened.Locker, versioned: opened.Versioned}, nil
 }
 
 // location is a parsed repository address.
@@ -225,9 +215,9 @@ func (a *app) openRepository(ctx context.Context) (*repo.Repository, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := repo.Open(ctx, wrap.Count(store, &a.added), repo.OpenOptions{Password: password, Clock: a.clock, Tool: tool(), Log: a.log(), Compression: compression})
+	r, err := repo.Open(ctx, wrap.Count(store.objects, &a.added), repo.OpenOptions{Password: password, Clock: a.clock, Tool: tool(), Log: a.log(), Compression: compression})
 	if err != nil {
-		return nil, withOpenHint(err, store.URL())
+		return nil, withOpenHint(err, store.objects.URL())
 	}
 	for _, p := range r.Damage() {
 		a.console.Note("Warning: %s is damaged (%s); restoring works, writing does not", p.Object, p.Text)

@@ -13,6 +13,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/streaming"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	azblobs "github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blob"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/sas"
@@ -155,6 +156,79 @@ func TestWORM_Conforms(t *testing.T) {
 		for _, item := range page.Segment.BlobItems {
 			t.Errorf("a version is left behind: %s", *item.Name)
 		}
+	}
+}
+
+// Open finds out what a container can do by asking the service; versions show as soon as there is an object.
+func TestOpen(t *testing.T) {
+	v := newVault(t, true)
+	for name, locks := range map[string]bool{"plain": false, "worm": true} {
+		for range 2 {
+			o, err := azblob.Open(t.Context(), v.client(t, name), "folder")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, isLocker := o.Store.(blob.Locker); o.Remover == nil || (o.Locker != nil) != locks || (o.Versioned != nil) != locks || isLocker != locks {
+				t.Errorf("%s: %+v", name, o)
+			}
+			if err := o.Store.Put(t.Context(), "a", []byte("x"), blob.PutOptions{}); err != nil && !errors.Is(err, blob.ErrExists) {
+				t.Fatal(err)
+			}
+		}
+	}
+	keeping, err := azblob.New(v.client(t, "worm"), "folder") // as a container of an account that keeps versions and cannot lock
+	if err != nil {
+		t.Fatal(err)
+	}
+	if keeps, err := keeping.KeepsVersions(t.Context()); err != nil || !keeps {
+		t.Errorf("a container with versions: %t, %v", keeps, err)
+	}
+	if _, err := azblob.Open(t.Context(), v.client(t, "nowhere"), "folder"); !holdfast.IsKind(err, holdfast.KindNotFound) {
+		t.Errorf("no container: %v", err)
+	}
+}
+
+// A container of an account that keeps versions and cannot lock: what others overwrote is found, and a lock is refused.
+func TestVersioned_Conforms(t *testing.T) {
+	v := newVault(t, true)
+	store, err := azblob.NewVersioned(v.client(t, "worm"), "backups")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := v.client(t, "worm")
+	blobtest.Test(t, store, blobtest.Options{
+		Remover: store.Remover(), Versioned: store, Prefix: "check", ListCount: 50, LargeBytes: 2 << 20, Clock: v.clock,
+		Overwrite: func(ctx context.Context, name string, data []byte) error {
+			_, err := other.NewBlockBlobClient("backups/"+name).Upload(ctx, streaming.NopCloser(strings.NewReader(string(data))), nil)
+			return err
+		},
+	}, "lock-at-birth", "lock-extend")
+}
+
+// A policy that its owner can shorten is no lock, and is not shown as one; nobody removes it either.
+func TestWORM_UnlockedPolicyIsNoLock(t *testing.T) {
+	v := newVault(t, true)
+	store, client := v.worm(t), v.client(t, "worm")
+	if err := store.Put(t.Context(), "a", []byte("x"), blob.PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	until := v.clock.Now().Add(100 * 24 * time.Hour)
+	_, err := client.NewBlobClient("backups/a").SetImmutabilityPolicy(t.Context(), until, &azblobs.SetImmutabilityPolicyOptions{Mode: to.Ptr(azblobs.ImmutabilityPolicySettingUnlocked)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := store.Stat(t.Context(), "a")
+	if err != nil || !info.LockedUntil.IsZero() {
+		t.Errorf("%+v, %v", info, err)
+	}
+	for info, err := range store.List(t.Context(), "") {
+		if err != nil || !info.LockedUntil.IsZero() {
+			t.Errorf("list: %+v, %v", info, err)
+		}
+	}
+	var locked *blob.LockedError
+	if err := store.Remover().Remove(t.Context(), "a"); !errors.As(err, &locked) || !locked.Until.Equal(until) {
+		t.Errorf("remove: %v", err)
 	}
 }
 
