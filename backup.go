@@ -12,6 +12,9 @@ type BackupResult struct {
 	StoredBytes int64        `json:"storedBytes"`
 	Disks       []BackupDisk `json:"disks"`
 	Warnings    []string     `json:"warnings"` // sentences for a person; never nil
+	// LockedUntil is the date before which nobody can remove what the point needs; absent when no locks were asked for.
+	LockedUntil  time.Time `json:"lockedUntil,omitzero"`
+	LocksRenewed int       `json:"locksRenewed,omitzero"` // locks of objects that were there already and had to be moved for it
 }
 
 // BackupDisk is what a backup achieved for one disk.

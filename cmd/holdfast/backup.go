@@ -19,7 +19,7 @@ import (
 )
 
 func (a *app) backupCommand() *cobra.Command {
-	var vm string
+	var vm, lockFor string
 	var full bool
 	cmd := &cobra.Command{
 		Use: "backup", Short: "Back up one virtual machine, now", Args: noArguments,
@@ -27,20 +27,23 @@ func (a *app) backupCommand() *cobra.Command {
 publish. The command ends with 0 only when the restore point is durable. It may be stopped or killed at any moment; running it
 again puts everything in order first.`,
 		Example: `  holdfast backup --azure azure.yaml --repo /backups --password-file secret \
+    --vm /subscriptions/…/resourceGroups/shop/providers/Microsoft.Compute/virtualMachines/web-1
+  holdfast backup --azure azure.yaml --repo azblob://shopvault/locked/eu --password-file secret --lock-for 30d \
     --vm /subscriptions/…/resourceGroups/shop/providers/Microsoft.Compute/virtualMachines/web-1`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.backup(cmd.Context(), vm, capture.Options{Full: full})
+			return a.backup(cmd.Context(), vm, lockFor, capture.Options{Full: full})
 		},
 	}
 	a.repoFlags(cmd)
 	a.writeFlags(cmd)
 	cmd.Flags().StringVar(&vm, "vm", "", "ARM id of the virtual machine")
+	lockFlag(cmd, &lockFor)
 	cmd.Flags().BoolVar(&full, "full", false, "read every disk in full, even where the changes are known")
 	required(cmd, "repo", "vm")
 	return cmd
 }
 
-func (a *app) backup(ctx context.Context, vm string, o capture.Options) error {
+func (a *app) backup(ctx context.Context, vm, lockFor string, o capture.Options) error {
 	id, err := parseVM(vm)
 	if err != nil {
 		return err
@@ -52,6 +55,9 @@ func (a *app) backup(ctx context.Context, vm string, o capture.Options) error {
 	defer client.CloseIdleConnections()
 	r, err := a.openRepository(ctx)
 	if err != nil {
+		return err
+	}
+	if o.RetainUntil, err = retainUntil(ctx, r, lockFor); err != nil {
 		return err
 	}
 	began := a.clock.Now()
@@ -124,7 +130,13 @@ func tellBackup(w io.Writer, result capture.Result, took time.Duration) error {
 	if err := cli.Table(w, []string{"LUN", "DISK", "SIZE", "READ HOW", "READ", "NEW"}, rows); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "\nread %s, stored %s, in %s\n", cli.Bytes(result.ReadBytes), cli.Bytes(result.StoredBytes), cli.Took(took))
+	if _, err := fmt.Fprintf(w, "\nread %s, stored %s, in %s\n", cli.Bytes(result.ReadBytes), cli.Bytes(result.StoredBytes), cli.Took(took)); err != nil {
+		return err
+	}
+	if result.LockedUntil.IsZero() {
+		return nil
+	}
+	_, err := fmt.Fprintf(w, "nobody can remove it before %s (%d locks of earlier objects were moved)\n", cli.Time(result.LockedUntil), result.LocksRenewed)
 	return err
 }
 

@@ -17,7 +17,7 @@ import (
 func (a *app) repoCommand() *cobra.Command {
 	return a.group("repo", "Make, look into, check and read repositories",
 		`Work on a repository with nothing but its storage and its password: no server and, for local folders, no cloud is needed.`,
-		a.repoInit(), a.repoInfo(), a.repoPoints(), a.repoVerify(), a.repoRebuildIndex(), a.repoExport())
+		a.repoInit(), a.repoInfo(), a.repoPoints(), a.repoVerify(), a.repoRebuildIndex(), a.repoExport(), a.repoLocks())
 }
 
 func (a *app) repoInit() *cobra.Command {
@@ -278,6 +278,12 @@ func tellReport(w io.Writer, report repo.Report) error {
 	}
 	if report.Orphans > 0 {
 		if _, err := fmt.Fprintf(w, "%d objects belong to no restore point: leftovers of runs that died or still work\n", report.Orphans); err != nil {
+			return err
+		}
+	}
+	if len(report.Shadowed) > 0 {
+		_, err := fmt.Fprintf(w, "Somebody overwrote or deleted %d objects; their older versions are whole and answer in their place. The first: %s\n", len(report.Shadowed), report.Shadowed[0])
+		if err != nil {
 			return err
 		}
 	}

@@ -17,7 +17,7 @@ import (
 
 func (a *app) imageCommand() *cobra.Command {
 	config := image.Config{Clock: a.clock}
-	var since string
+	var since, lockFor string
 	backup := &cobra.Command{
 		Use: "backup FILE", Short: "Back up a raw disk image as a one-disk machine",
 		Long: `Back up a raw disk image, or a block device, as a one-disk machine. A file has no change list of its own: all that is not a hole is read, and
@@ -34,11 +34,12 @@ with --changes: lines of offset and length in bytes. Then only that is read, and
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			config.File, config.Since = args[0], holdfast.PointID(since)
-			return a.backupImage(cmd.Context(), config)
+			return a.backupImage(cmd.Context(), config, lockFor)
 		},
 	}
 	a.repoFlags(backup)
 	a.writeFlags(backup)
+	lockFlag(backup, &lockFor)
 	backup.Flags().StringVar(&config.Name, "name", "", "name under which the repository knows the machine")
 	backup.Flags().StringVar(&config.Changes, "changes", "", "file with the ranges that changed: lines of offset and length in bytes")
 	backup.Flags().StringVar(&since, "since", "", "restore point that --changes counts from")
@@ -46,12 +47,15 @@ with --changes: lines of offset and length in bytes. Then only that is read, and
 	return a.group("image", "Back up disk images", "", backup)
 }
 
-func (a *app) backupImage(ctx context.Context, config image.Config) error {
+func (a *app) backupImage(ctx context.Context, config image.Config, lockFor string) error {
 	if err := config.Check(); err != nil {
 		return err
 	}
 	r, err := a.openRepository(ctx)
 	if err != nil {
+		return err
+	}
+	if config.RetainUntil, err = retainUntil(ctx, r, lockFor); err != nil {
 		return err
 	}
 	began := a.clock.Now()

@@ -61,6 +61,8 @@ type Config struct {
 // Options are what a person may ask of one run.
 type Options struct {
 	Full bool // read every disk in full
+	// RetainUntil asks that nobody can remove what the point needs before that date (repo.BeginOptions). Zero asks for no locks.
+	RetainUntil time.Time
 }
 
 // Progress is one step forward. Bytes are deltas, except Offset.

@@ -74,6 +74,7 @@ func (r *run) result() Result {
 	result := Result{
 		Point: r.published.ID, VM: r.vm.ID, Time: r.publication.Time, Consistency: r.publication.Consistency,
 		StoredBytes: r.published.StoredBytes, Warnings: append([]string{}, r.warnings...), Disks: []DiskResult{},
+		LockedUntil: r.published.LockedUntil.UTC(), LocksRenewed: r.published.LocksRenewed,
 	}
 	for i, d := range r.disks {
 		p := r.publication.Disks[i]

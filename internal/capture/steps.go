@@ -23,7 +23,7 @@ func (r *run) begin(ctx context.Context) error {
 	}
 	var err error
 	r.session, err = r.flow.config.Repository.Begin(ctx, repo.BeginOptions{
-		VM: r.vm.ID, Parents: parents,
+		VM: r.vm.ID, Parents: parents, RetainUntil: r.options.RetainUntil,
 		Resources: func(id holdfast.SessionID) (any, error) {
 			r.journal = r.names(id)
 			return r.journal, nil
@@ -253,7 +253,7 @@ func (r *run) publish(ctx context.Context) error {
 	if statusErr != nil || !found || session.Status != repo.SessionPublished {
 		return err
 	}
-	r.published.ID = session.Point
+	r.published.ID, r.published.LockedUntil = session.Point, r.options.RetainUntil
 	points, pointsErr := r.flow.config.Repository.Points()
 	for _, p := range points {
 		if p.ID == session.Point {

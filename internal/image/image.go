@@ -29,9 +29,11 @@ type Config struct {
 	File       string
 	// Changes names a file with the ranges that may differ from the restore point Since; "" for none. Everything else is
 	// taken from that point unread, so a list that leaves out a change makes a wrong restore point.
-	Changes  string
-	Since    holdfast.PointID           // of this machine; the beginning of its id is enough
-	Progress func(position, size int64) // optional; called from several goroutines
+	Changes string
+	Since   holdfast.PointID // of this machine; the beginning of its id is enough
+	// RetainUntil asks that nobody can remove what the point needs before that date (repo.BeginOptions). Zero asks for no locks.
+	RetainUntil time.Time
+	Progress    func(position, size int64) // optional; called from several goroutines
 }
 
 // nameShape is what the repository's listings can show without quoting; nameCharsMax is that of Azure's machines.
@@ -111,7 +113,7 @@ func backup(ctx context.Context, c Config, f *os.File, size int64) (holdfast.Bac
 	if err != nil {
 		return holdfast.BackupResult{}, err
 	}
-	s, err := c.Repository.Begin(ctx, repo.BeginOptions{VM: vm, Parents: o.parents})
+	s, err := c.Repository.Begin(ctx, repo.BeginOptions{VM: vm, Parents: o.parents, RetainUntil: c.RetainUntil})
 	if err != nil {
 		return holdfast.BackupResult{}, err
 	}
@@ -225,7 +227,7 @@ func writeAndPublish(ctx context.Context, c Config, s *repo.Session, o order, at
 			LUN: disk.LUN, Name: disk.Name, SizeBytes: disk.SizeBytes, Root: disk.Root, ReadBytes: out.ReadBytes, Full: disk.Full, Reason: disk.Reason,
 			NewBytes: out.NewBytes, Duplicate: out.DuplicateBytes,
 		}},
-		Warnings: []string{},
+		Warnings: []string{}, LockedUntil: published.LockedUntil.UTC(), LocksRenewed: published.LocksRenewed,
 	}, nil
 }
 
