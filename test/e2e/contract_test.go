@@ -424,7 +424,7 @@ func contractPlaces(w *world) {
 
 const (
 	infoFields   = "id string url string format number encrypted bool chunkSize number frameSize number fanOut number owner string vms number points number storedBytes number indexRuns number logEntries number"
-	verifyFields = "ok bool level number objects list points list vms list checkedObjects number checkedBytes number orphanObjects number"
+	verifyFields = "ok bool level number objects list points list vms list checkedObjects number checkedBytes number orphanObjects number shadowedObjects list healed list"
 )
 
 func contractVerify(w *world) {
