@@ -116,7 +116,7 @@ func (i *identity) azureFile(e Endpoints) []byte {
 	var text strings.Builder
 	fmt.Fprintf(&text, "# Written by the twin: how to reach it and as whom. The secret opens nothing but this twin.\n")
 	fmt.Fprintf(&text, "tenantId: %s\nclientId: %s\nclientSecret: %s\n", i.TenantID, i.ClientID, i.ClientSecret)
-	fmt.Fprintf(&text, "endpoints:\n  resourceManager: %s\n  activeDirectory: %s\n  blob: %q\n", e.ResourceManager, e.ResourceManager, e.Blob)
+	fmt.Fprintf(&text, "endpoints:\n  resourceManager: %s\n  activeDirectory: %s\n  blob: %q\n  keyVault: %q\n", e.ResourceManager, e.ResourceManager, e.Blob, e.KeyVault)
 	fmt.Fprintf(&text, "caFile: %s\n", filepath.Base(e.CAFile))
 	return []byte(text.String())
 }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/holdfast-backup/holdfast/internal/twin/control"
+	"github.com/holdfast-backup/holdfast/internal/twin/keyvault"
 	"github.com/holdfast-backup/holdfast/internal/twin/loopback"
 )
 
@@ -56,7 +57,7 @@ func tlsConfig(certificate tls.Certificate, protocols ...string) *tls.Config {
 func (l *listening) endpoints(dir string) Endpoints {
 	return Endpoints{
 		ResourceManager: "https://" + l.armAddr, Data: "https://" + l.dataAddr, DataPlain: "http://" + l.dataAddr,
-		Blob: "https://" + l.dataAddr + "/{account}", AzureFile: filepath.Join(dir, AzureFile), CAFile: filepath.Join(dir, control.CAFile),
+		Blob: "https://" + l.dataAddr + "/{account}", KeyVault: "https://" + l.armAddr + keyvault.Prefix + "{vault}", AzureFile: filepath.Join(dir, AzureFile), CAFile: filepath.Join(dir, control.CAFile),
 	}
 }
 

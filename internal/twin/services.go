@@ -16,9 +16,11 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/twin/compute"
 	"github.com/holdfast-backup/holdfast/internal/twin/control"
 	"github.com/holdfast-backup/holdfast/internal/twin/entra"
+	"github.com/holdfast-backup/holdfast/internal/twin/estate"
 	"github.com/holdfast-backup/holdfast/internal/twin/export"
 	"github.com/holdfast-backup/holdfast/internal/twin/fault"
 	"github.com/holdfast-backup/holdfast/internal/twin/graph"
+	"github.com/holdfast-backup/holdfast/internal/twin/keyvault"
 	"github.com/holdfast-backup/holdfast/internal/twin/network"
 	"github.com/holdfast-backup/holdfast/internal/twin/state"
 	"github.com/holdfast-backup/holdfast/internal/twin/storageaccount"
@@ -35,6 +37,7 @@ type services struct {
 	volumes   *vdisk.Store
 	exports   *export.Service
 	blobs     *blobsvc.Service
+	vaults    *keyvault.Service
 	arm       *arm.Server
 	compute   *compute.Provider
 	graph     *graph.Service
@@ -48,7 +51,7 @@ func openServices(config Config, i *identity, e Endpoints, plan fault.Plan) (*se
 	if s.faults, err = fault.New(plan, config.Clock); err != nil {
 		return nil, err
 	}
-	for _, step := range []func(*identity) error{s.openIdentityProvider, s.openStores, s.openBlobs, s.openManagement, s.openGraph, s.openControl} {
+	for _, step := range []func(*identity) error{s.openIdentityProvider, s.openStores, s.openBlobs, s.openVaults, s.openManagement, s.openGraph, s.openControl} {
 		if err := step(i); err != nil {
 			return nil, errors.Join(err, s.close())
 		}
@@ -101,6 +104,15 @@ func (s *services) openBlobs(*identity) (err error) {
 	return err
 }
 
+func (s *services) openVaults(i *identity) (err error) {
+	s.vaults, err = keyvault.New(keyvault.Config{
+		State: s.state, Clock: s.config.Clock, Verify: s.verify, SettleTime: s.config.Options.VaultTime,
+		Authority: func() string { return s.endpoints.ResourceManager + "/" + i.TenantID },
+		BaseURL:   func() string { return s.endpoints.ResourceManager },
+	})
+	return err
+}
+
 func (s *services) openManagement(i *identity) (err error) {
 	options := s.config.Options
 	s.arm, err = arm.New(arm.Config{
@@ -139,7 +151,7 @@ func (s *services) openGraph(i *identity) (err error) {
 func (s *services) openControl(i *identity) (err error) {
 	s.control, err = control.NewServer(control.Config{
 		Token: i.ControlToken, Volumes: s.volumes, Faults: s.faults, Volume: s.compute.DiskVolume, Resize: s.compute.ResizeDisk,
-		Delete: s.compute.DeleteResource, Resources: s.resources, Apply: s.apply,
+		Delete: s.compute.DeleteResource, Resources: s.resources, Apply: s.apply, Vaults: s.vaults,
 	})
 	return err
 }
@@ -175,16 +187,38 @@ func (s *services) seed(ctx context.Context, i *identity, declared *declaration)
 		return nil
 	}
 	if declared != nil {
-		for _, account := range declared.StorageAccounts {
-			for _, container := range account.Containers {
-				if err := s.blobs.CreateContainer(account.Name, container.Name, container.VersionImmutability); err != nil {
-					return err
-				}
-			}
+		if err := s.seedData(declared.Estate); err != nil {
+			return err
 		}
 	}
 	i.Seeded = true
 	return i.save()
+}
+
+// seedData makes what ARM does not show: containers, and vaults with their keys.
+func (s *services) seedData(e estate.Estate) error {
+	for _, account := range e.StorageAccounts {
+		for _, container := range account.Containers {
+			if err := s.blobs.CreateContainer(account.Name, container.Name, container.VersionImmutability); err != nil {
+				return err
+			}
+		}
+	}
+	for _, vault := range e.KeyVaults {
+		permissions := vault.Permissions
+		if permissions == nil {
+			permissions = keyvault.AllPermissions()
+		}
+		if err := s.vaults.CreateVault(vault.Name, permissions); err != nil {
+			return err
+		}
+		for _, key := range vault.Keys {
+			if err := s.vaults.CreateKey(vault.Name, key.Name, key.Bits); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (s *services) makeEstate(ctx context.Context, declared *declaration) error {
@@ -202,6 +236,7 @@ func (s *services) management() http.Handler {
 	identityProvider := s.faults.Middleware(fault.Entra, s.entra.Handler())
 	inventory := s.faults.Middleware(fault.ARM, s.graph.Handler())
 	resources := s.faults.Middleware(fault.ARM, s.arm.Handler())
+	vaults := s.faults.Middleware(fault.Vault, s.vaults.Handler())
 	backDoor := s.control.Handler()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
@@ -209,6 +244,8 @@ func (s *services) management() http.Handler {
 			backDoor.ServeHTTP(w, r)
 		case entra.Owns(r.URL.Path):
 			identityProvider.ServeHTTP(w, r)
+		case keyvault.Owns(r.URL.Path):
+			vaults.ServeHTTP(w, r)
 		case graph.Owns(r.URL.Path):
 			inventory.ServeHTTP(w, r)
 		default:

@@ -1,4 +1,4 @@
-// Package twin is the simulated Azure as a whole: it wires Entra, ARM with its providers, Resource Graph, managed-disk data
+// Package twin is the simulated Azure as a whole: it wires Entra, ARM with its providers, Resource Graph, Key Vault, managed-disk data
 // and the Blob service to two listeners on loopback, over state that survives restarts.
 //
 // It promises what a script may rely on: the same ports, tenant, credentials and CA in one folder for ever; one server for
@@ -6,7 +6,7 @@
 // listen beyond loopback, since its secrets lie in a folder and its rules are made to be broken by tests. The parts keep
 // their own promises; nothing is decided here but how they meet.
 //
-// The ARM listener speaks TLS and serves Entra, Resource Graph and the control API too. The data listener serves disks at
+// The ARM listener speaks TLS and serves Entra, Resource Graph, Key Vault and the control API too. The data listener serves disks at
 // /md-… and blobs at /{account}/…, and speaks plain HTTP and TLS on one port, told apart by a connection's first byte.
 package twin
 
@@ -63,6 +63,7 @@ type Options struct {
 	PageSize        int           // of lists; 0 means 100
 	TokenLifetime   time.Duration // 0 means an hour
 	RehydrateTime   time.Duration // from the archive tier; 0 means the platform's 15 hours, or one with high priority
+	VaultTime       time.Duration // how long deleting and recovering a vault's key take; 0 means an instant
 	DiskVersion     string        // newest x-ms-version that disk endpoints accept; "" means newestDiskVersion
 	FragmentLimit   int           // ranges in one page list before it times out; 0 means no limit
 	RateLimitsOff   bool          // no token buckets at ARM and Resource Graph
@@ -75,6 +76,7 @@ type Endpoints struct {
 	Data            string // https URL of the data listener
 	DataPlain       string // http URL of the same
 	Blob            string // https URL with {account}
+	KeyVault        string // https URL with {vault}
 	AzureFile       string
 	CAFile          string
 }

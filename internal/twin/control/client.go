@@ -20,6 +20,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/twin/fault"
+	"github.com/holdfast-backup/holdfast/internal/twin/keyvault"
 )
 
 // The files of a twin's folder that Dial reads.
@@ -202,6 +203,16 @@ func (c *Client) Calls(ctx context.Context, mark int64) (Transcript, error) {
 // Apply changes settings.
 func (c *Client) Apply(ctx context.Context, settings Settings) error {
 	return c.call(ctx, http.MethodPut, "settings", nil, settings, nil)
+}
+
+// ChangeKey changes a key of a vault as an administrator would, past permissions.
+func (c *Client) ChangeKey(ctx context.Context, vault, key string, change keyvault.Change) error {
+	return c.call(ctx, http.MethodPost, "vault/key", url.Values{"vault": {vault}, "key": {key}, "do": {string(change)}}, nil, nil)
+}
+
+// Permit sets what the twin's application may do in a vault.
+func (c *Client) Permit(ctx context.Context, vault string, permissions []string) error {
+	return c.call(ctx, http.MethodPut, "vault/permissions", url.Values{"vault": {vault}}, permissions, nil)
 }
 
 func (c *Client) call(ctx context.Context, method, path string, query url.Values, body, into any) error {

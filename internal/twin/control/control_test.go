@@ -18,6 +18,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/clock"
 	"github.com/holdfast-backup/holdfast/internal/twin/control"
 	"github.com/holdfast-backup/holdfast/internal/twin/fault"
+	"github.com/holdfast-backup/holdfast/internal/twin/keyvault"
 	"github.com/holdfast-backup/holdfast/internal/twin/vdisk"
 )
 
@@ -36,6 +37,33 @@ type fixture struct {
 	deleted  []string
 	resized  int64
 	server   *httptest.Server
+	vaults   []string // what was asked of the key vaults
+}
+
+// Apply implements control.Vaults.
+func (f *fixture) Apply(vault, key string, change keyvault.Change) error {
+	f.vaults = append(f.vaults, vault+"/"+key+" "+string(change))
+	return nil
+}
+
+// Permit implements control.Vaults.
+func (f *fixture) Permit(vault string, permissions []string) error {
+	f.vaults = append(f.vaults, vault+" "+strings.Join(permissions, "+"))
+	return nil
+}
+
+// Changes of keys and permissions reach the vaults as they were asked for.
+func TestClient_Vaults(t *testing.T) {
+	f := start(t)
+	if err := f.client.ChangeKey(t.Context(), "shop", "backup", keyvault.Disable); err != nil {
+		t.Error(err)
+	}
+	if err := f.client.Permit(t.Context(), "shop", []string{"get", "unwrapKey"}); err != nil {
+		t.Error(err)
+	}
+	if got := strings.Join(f.vaults, ", "); got != "shop/backup disable, shop get+unwrapKey" {
+		t.Errorf("the vaults were asked for %s", got)
+	}
 }
 
 func start(t *testing.T) *fixture {
@@ -66,7 +94,8 @@ func start(t *testing.T) *fixture {
 		Resources: func() ([]control.Resource, error) {
 			return []control.Resource{{ID: diskID, Tags: map[string]string{"a": "b"}, ActiveSAS: 2}}, nil
 		},
-		Apply: func(s control.Settings) error { f.settings = s; return nil },
+		Apply:  func(s control.Settings) error { f.settings = s; return nil },
+		Vaults: f,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -22,6 +22,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/twin/fault"
+	"github.com/holdfast-backup/holdfast/internal/twin/keyvault"
 	"github.com/holdfast-backup/holdfast/internal/twin/vdisk"
 )
 
@@ -52,6 +53,13 @@ type Config struct {
 	Delete    func(resourceID string) error
 	Resources func() ([]Resource, error)
 	Apply     func(Settings) error
+	Vaults    Vaults
+}
+
+// Vaults are the key vaults; *keyvault.Service has them.
+type Vaults interface {
+	Apply(vault, key string, change keyvault.Change) error
+	Permit(vault string, permissions []string) error
 }
 
 // Resource is one resource that exists, as `holdfast twin resources` prints it.
@@ -88,23 +96,25 @@ type Server struct {
 // NewServer returns a server for what config reaches.
 func NewServer(config Config) (*Server, error) {
 	if config.Token == "" || config.Volumes == nil || config.Faults == nil || config.Volume == nil || config.Resize == nil ||
-		config.Delete == nil || config.Resources == nil || config.Apply == nil {
+		config.Delete == nil || config.Resources == nil || config.Apply == nil || config.Vaults == nil {
 		return nil, holdfast.Errorf(holdfast.KindInvalid, "the control API lacks a part of the twin")
 	}
 	s := &Server{config: config, mux: http.NewServeMux()}
 	for pattern, serve := range map[string]func(http.ResponseWriter, *http.Request) (any, error){
-		"GET resources":     s.listResources,
-		"DELETE resource":   s.deleteResource,
-		"POST disk/write":   s.writeDisk,
-		"GET disk/read":     s.readDisk,
-		"POST disk/zero":    s.zeroDisk,
-		"POST disk/resize":  s.resizeDisk,
-		"GET faults":        s.getFaults,
-		"PUT faults":        s.setFaults,
-		"DELETE faults":     s.clearFaults,
-		"GET faults/counts": s.countFaults,
-		"GET calls":         s.listCalls,
-		"PUT settings":      s.applySettings,
+		"GET resources":         s.listResources,
+		"DELETE resource":       s.deleteResource,
+		"POST disk/write":       s.writeDisk,
+		"GET disk/read":         s.readDisk,
+		"POST disk/zero":        s.zeroDisk,
+		"POST disk/resize":      s.resizeDisk,
+		"GET faults":            s.getFaults,
+		"PUT faults":            s.setFaults,
+		"DELETE faults":         s.clearFaults,
+		"GET faults/counts":     s.countFaults,
+		"GET calls":             s.listCalls,
+		"PUT settings":          s.applySettings,
+		"POST vault/key":        s.changeKey,
+		"PUT vault/permissions": s.permit,
 	} {
 		method, path, _ := strings.Cut(pattern, " ")
 		s.mux.HandleFunc(method+" "+Prefix+path, func(w http.ResponseWriter, r *http.Request) { answer(w, r, serve) })
@@ -369,6 +379,24 @@ func (s *Server) applySettings(_ http.ResponseWriter, r *http.Request) (any, err
 		}
 	}
 	return done{true}, s.config.Apply(settings)
+}
+
+func (s *Server) changeKey(_ http.ResponseWriter, r *http.Request) (any, error) {
+	query := r.URL.Query()
+	return done{true}, s.config.Vaults.Apply(query.Get("vault"), query.Get("key"), keyvault.Change(query.Get("do")))
+}
+
+// permit takes the permissions as a list of JSON.
+func (s *Server) permit(_ http.ResponseWriter, r *http.Request) (any, error) {
+	body, err := readBody(r)
+	if err != nil {
+		return nil, err
+	}
+	var permissions []string
+	if err := json.Unmarshal(body, &permissions); err != nil {
+		return nil, holdfast.Wrap(holdfast.KindInvalid, err, "the permissions cannot be read").WithHint("send a JSON list, such as [\"get\", \"unwrapKey\"]")
+	}
+	return done{true}, s.config.Vaults.Permit(r.URL.Query().Get("vault"), permissions)
 }
 
 func readBody(r *http.Request) ([]byte, error) {

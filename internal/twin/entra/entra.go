@@ -34,6 +34,7 @@ const (
 	AudienceARMLegacy = "https://management.core.windows.net/"
 	AudienceStorage   = "https://storage.azure.com/"
 	AudienceDisk      = "https://disk.azure.com/"
+	AudienceVault     = "https://vault.azure.net/"
 )
 
 const (
@@ -53,7 +54,7 @@ type Config struct {
 	Tenant  string        // the one tenant: a GUID
 	// Lifetime of a token; 0 means an hour.
 	Lifetime time.Duration
-	// Audiences are known besides the four constants, such as the twin's own ARM address. It is asked for every token.
+	// Audiences are known besides the constants, such as the twin's own ARM address. It is asked for every token.
 	Audiences func() []string
 }
 
@@ -205,7 +206,7 @@ func (s *Service) issue(application Application, audience string) (token string,
 
 // knowsAudience reports whether tokens are issued for the resource.
 func (s *Service) knowsAudience(audience string) bool {
-	known := []string{AudienceARM, AudienceARMLegacy, AudienceStorage, AudienceDisk}
+	known := []string{AudienceARM, AudienceARMLegacy, AudienceStorage, AudienceDisk, AudienceVault}
 	if s.config.Audiences != nil {
 		known = append(known, s.config.Audiences()...)
 	}

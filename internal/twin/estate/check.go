@@ -31,6 +31,8 @@ var (
 	machineName   = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,62}[A-Za-z0-9])?$`)
 	accountName   = regexp.MustCompile(`^[a-z0-9]{3,24}$`)
 	containerName = regexp.MustCompile(`^[a-z0-9](-?[a-z0-9]){2,62}$`)
+	vaultName     = regexp.MustCompile(`^[A-Za-z](-?[A-Za-z0-9]){2,23}$`)
+	vaultKeyName  = regexp.MustCompile(`^[A-Za-z0-9-]{1,127}$`)
 	locationName  = regexp.MustCompile(`^[a-z]+[0-9]*[a-z]*$`)
 	sizeName      = regexp.MustCompile(`^(Standard|Basic)_[A-Za-z0-9_-]+$`)
 )
@@ -47,7 +49,7 @@ type checker struct {
 func (c *checker) check() error {
 	c.taken, c.scopes = map[string]bool{}, map[string]bool{}
 	for _, step := range []func() error{
-		c.checkSubscriptions, c.checkGroups, c.checkNetworks, c.checkAccounts, c.checkMachines, c.checkLocks, c.checkQuotas,
+		c.checkSubscriptions, c.checkGroups, c.checkNetworks, c.checkAccounts, c.checkVaults, c.checkMachines, c.checkLocks, c.checkQuotas,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -165,6 +167,44 @@ func (c *checker) checkAccounts() error {
 			}
 			if err := c.claim("container", a.Name, container.Name, path); err != nil {
 				return err
+			}
+		}
+	}
+	return nil
+}
+
+// vaultPermissions are what may be granted on the keys of a vault.
+func vaultPermissions() []string {
+	return []string{"get", "list", "create", "update", "delete", "recover", "purge", "wrapKey", "unwrapKey"}
+}
+
+func (c *checker) checkVaults() error {
+	for i, v := range c.estate.KeyVaults {
+		path := at("keyVaults", i)
+		if !vaultName.MatchString(v.Name) || len(v.Name) > 24 {
+			return c.wrong(path+".name", v.Name, "3 to 24 letters, digits and single '-', beginning with a letter")
+		}
+		if err := c.claim("key vault", "", v.Name, path+".name"); err != nil {
+			return err
+		}
+		if err := c.checkGroupReference(path, v.ResourceGroup, v.Name); err != nil {
+			return err
+		}
+		for j, permission := range v.Permissions {
+			if !slices.Contains(vaultPermissions(), permission) {
+				return c.wrong(path+"."+at("permissions", j), permission, strings.Join(vaultPermissions(), ", "))
+			}
+		}
+		for j, key := range v.Keys {
+			path := path + "." + at("keys", j)
+			if !vaultKeyName.MatchString(key.Name) {
+				return c.wrong(path+".name", key.Name, "1 to 127 letters, digits and '-'")
+			}
+			if err := c.claim("key", v.Name, key.Name, path+".name"); err != nil {
+				return err
+			}
+			if !slices.Contains([]int{0, 2048, 3072, 4096}, key.Bits) {
+				return c.document.Errorf(path+".bits", "%d is not accepted; accepted: 2048, 3072, 4096", key.Bits)
 			}
 		}
 	}

@@ -6,6 +6,7 @@ type Estate struct {
 	ResourceGroups  []ResourceGroup  `yaml:"resourceGroups"`
 	Networks        []Network        `yaml:"networks"`
 	StorageAccounts []StorageAccount `yaml:"storageAccounts"`
+	KeyVaults       []KeyVault       `yaml:"keyVaults"`
 	VirtualMachines []VirtualMachine `yaml:"virtualMachines"`
 	Locks           []Lock           `yaml:"locks"`
 	Quotas          []Quota          `yaml:"quotas"`
@@ -50,6 +51,20 @@ type StorageAccount struct {
 type Container struct {
 	Name                string `yaml:"name"`
 	VersionImmutability bool   `yaml:"versionImmutability"`
+}
+
+// KeyVault is a vault of RSA keys.
+type KeyVault struct {
+	Name          string     `yaml:"name"`
+	ResourceGroup string     `yaml:"resourceGroup"`
+	Permissions   []string   `yaml:"permissions"` // of the twin's application; left out: all
+	Keys          []VaultKey `yaml:"keys"`
+}
+
+// VaultKey is an RSA key in a vault.
+type VaultKey struct {
+	Name string `yaml:"name"`
+	Bits int    `yaml:"bits"` // 2048, 3072 or 4096; left out: 2048
 }
 
 // VirtualMachine declares a VM with its disks and one network interface called NAME-nic.

@@ -228,3 +228,31 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// Key vaults: names, groups, permissions and sizes of keys are checked like everything else.
+func TestParse_KeyVaults(t *testing.T) {
+	const base = `
+subscriptions: [{id: 11111111-1111-1111-1111-111111111111, name: s}]
+resourceGroups: [{name: g, subscription: s, location: westeurope}]
+keyVaults: `
+	e, err := estate.Parse("estate.yaml", []byte(base+`[{name: shop-keys, resourceGroup: g, permissions: [get], keys: [{name: backup, bits: 3072}]}]`), "")
+	if err != nil || len(e.KeyVaults) != 1 || e.KeyVaults[0].Keys[0].Bits != 3072 || e.KeyVaults[0].Permissions[0] != "get" {
+		t.Errorf("%+v, %v", e.KeyVaults, err)
+	}
+	for bad, field := range map[string]string{
+		`[{name: 1shop, resourceGroup: g}]`:                                      "keyVaults[0].name",
+		`[{name: shop, resourceGroup: h}]`:                                       "keyVaults[0].resourceGroup",
+		`[{name: shop, resourceGroup: g}, {name: SHOP, resourceGroup: g}]`:       "keyVaults[1].name",
+		`[{name: shop, resourceGroup: g, permissions: [sign]}]`:                  "keyVaults[0].permissions[0]",
+		`[{name: shop, resourceGroup: g, keys: [{name: a_b}]}]`:                  "keyVaults[0].keys[0].name",
+		`[{name: shop, resourceGroup: g, keys: [{name: a, bits: 1024}]}]`:        "keyVaults[0].keys[0].bits",
+		`[{name: shop, resourceGroup: g, keys: [{name: a}, {name: A}]}]`:         "keyVaults[0].keys[1].name",
+		`[{name: shop, resourceGroup: g, keys: [{name: a}], softDelete: false}]`: "keyVaults[0].softDelete",
+	} {
+		_, err := estate.Parse("estate.yaml", []byte(base+bad), "")
+		var told *holdfast.Error
+		if !errors.As(err, &told) || told.Field != field {
+			t.Errorf("%s: want field %s, have %v", bad, field, err)
+		}
+	}
+}

@@ -14,6 +14,7 @@ const (
 	Entra Surface = "entra"
 	Disk  Surface = "disk" // managed-disk data: export and import through SAS
 	Blob  Surface = "blob"
+	Vault Surface = "vault" // Key Vault
 )
 
 // Kind is what goes wrong.

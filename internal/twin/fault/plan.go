@@ -90,7 +90,7 @@ func (p Plan) check() (field, problem string) {
 func (r Rule) check() (field, problem string) {
 	switch {
 	case !r.On.known():
-		return "on", "unknown surface; accepted: arm, entra, disk, blob, or empty for all"
+		return "on", "unknown surface; accepted: arm, entra, disk, blob, vault, or empty for all"
 	case r.Fault == "":
 		return "fault", "missing; accepted: " + kindNames
 	case !r.Fault.known():
@@ -164,7 +164,7 @@ func (k Kind) known() bool {
 
 func (s Surface) known() bool {
 	switch s {
-	case "", ARM, Entra, Disk, Blob:
+	case "", ARM, Entra, Disk, Blob, Vault:
 		return true
 	}
 	return false
