@@ -14,8 +14,9 @@ import (
 // cloudSettings are the endpoints and audiences of one cloud.
 type cloudSettings struct {
 	configuration cloud.Configuration
-	own           bool   // endpoints were given: instance discovery and provider registration are not asked for
-	blobSuffix    string // of storage accounts; "" when endpoints were given
+	own           bool     // endpoints were given: instance discovery and provider registration are not asked for
+	blobSuffix    string   // of storage accounts; "" when endpoints were given
+	vaultSuffixes []string // of key vaults; none when endpoints were given
 }
 
 // managementAudience is what a token for the resource manager is made out to, whatever the endpoint's own name.
@@ -32,12 +33,14 @@ func settingsFor(config azureconfig.Config) cloudSettings {
 	}
 	switch config.Cloud {
 	case azureconfig.CloudUSGovernment:
-		return cloudSettings{configuration: cloud.AzureGovernment, blobSuffix: "blob.core.usgovcloudapi.net"}
+		return cloudSettings{configuration: cloud.AzureGovernment, blobSuffix: "blob.core.usgovcloudapi.net", vaultSuffixes: []string{"vault.usgovcloudapi.net"}}
 	case azureconfig.CloudChina:
-		return cloudSettings{configuration: cloud.AzureChina, blobSuffix: "blob.core.chinacloudapi.cn"}
+		return cloudSettings{configuration: cloud.AzureChina, blobSuffix: "blob.core.chinacloudapi.cn", vaultSuffixes: []string{"vault.azure.cn"}}
 	case azureconfig.CloudPublic:
 	}
-	return cloudSettings{configuration: cloud.AzurePublic, blobSuffix: "blob.core.windows.net"}
+	return cloudSettings{
+		configuration: cloud.AzurePublic, blobSuffix: "blob.core.windows.net", vaultSuffixes: []string{"vault.azure.net", "managedhsm.azure.net"},
+	}
 }
 
 // newCredential makes the one credential that the configuration names. A service builds one explicitly rather than trying

@@ -61,6 +61,7 @@ type Endpoints struct {
 	ResourceManager string // https, without a trailing slash
 	ActiveDirectory string // https, without a trailing slash
 	Blob            string // https, with {account} where the storage account's name goes
+	KeyVault        string // https, with {vault} where the vault's name goes; may be empty
 }
 
 // BlobURL returns the URL of a storage account's blob service.
@@ -68,7 +69,11 @@ func (e Endpoints) BlobURL(account string) string {
 	return strings.ReplaceAll(e.Blob, accountPlaceholder, account)
 }
 
-const accountPlaceholder = "{account}"
+// Placeholders of names in endpoints.
+const (
+	accountPlaceholder = "{account}"
+	vaultPlaceholder   = "{vault}"
+)
 
 // Secret is a text that never prints itself.
 type Secret string
@@ -105,6 +110,7 @@ type endpointFields struct {
 	ResourceManager string `yaml:"resourceManager"`
 	ActiveDirectory string `yaml:"activeDirectory"`
 	Blob            string `yaml:"blob"`
+	KeyVault        string `yaml:"keyVault"`
 }
 
 // Read reads and checks the file. A file that is not there is KindNotFound.
@@ -256,7 +262,24 @@ func (r *reader) endpoints() (*Endpoints, error) {
 	if _, err = r.endpoint("endpoints.blob", strings.ReplaceAll(e.Blob, accountPlaceholder, "account")); err != nil {
 		return nil, err
 	}
+	if e.KeyVault, err = r.vaultEndpoint(r.fields.Endpoints.KeyVault); err != nil {
+		return nil, err
+	}
 	return &e, nil
+}
+
+func (r *reader) vaultEndpoint(value string) (string, error) {
+	const field = "endpoints.keyVault"
+	if value == "" {
+		return "", nil
+	}
+	if strings.Count(value, vaultPlaceholder) != 1 {
+		return "", r.document.Errorf(field, "%q does not hold {vault} once, where the vault's name goes", value)
+	}
+	if _, err := r.endpoint(field, strings.ReplaceAll(value, vaultPlaceholder, "vault")); err != nil {
+		return "", err
+	}
+	return strings.TrimSuffix(value, "/"), nil
 }
 
 func (r *reader) endpoint(field, value string) (string, error) {

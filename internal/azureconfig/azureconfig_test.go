@@ -89,6 +89,8 @@ func TestRead_RefusesAndNamesTheField(t *testing.T) {
 		{base + strings.Replace(endpoints, "activeDirectory: https://h:1,", "", 1), "endpoints.activeDirectory"},
 		{base + strings.Replace(endpoints, "{account}", "", 1), "endpoints.blob"},
 		{base + strings.Replace(endpoints, "https://h:2", "ftp://h:2", 1), "endpoints.blob"},
+		{base + strings.Replace(endpoints, "{account}\"}", "{account}\", keyVault: https://h:1}", 1), "endpoints.keyVault"},
+		{base + strings.Replace(endpoints, "{account}\"}", "{account}\", keyVault: \"http://h:1/{vault}\"}", 1), "endpoints.keyVault"},
 	} {
 		_, _, err := read(t, c.text)
 		var problem *holdfast.Error
