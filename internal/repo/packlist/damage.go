@@ -19,7 +19,7 @@ const DamageLabel = "holdfast damage list 1"
 type Damage struct {
 	Repository keys.RepositoryID
 	Session    holdfast.SessionID        // of the proof; only its entry names the list first
-	Lost       map[string]bool           // objects that visible points need
+	Lost       map[string][]string       // objects that visible points need, and the packs that hold a part of what is needed of them
 	Spare      map[string][]string       // damaged objects that nothing needs any more, and the packs that hold what was needed
 	Hit        map[holdfast.PointID]bool // damaged restore points
 }
@@ -39,23 +39,37 @@ func (d Damage) Names() map[string]bool {
 	return names
 }
 
+// Instead returns what a pack list stands for besides the packs that it names, given what is damaged.
+func (d Damage) Instead(packs []string) []string {
+	var others []string
+	for _, name := range packs {
+		others = append(others, d.Lost[name]...)
+		others = append(others, d.Spare[name]...)
+	}
+	return others
+}
+
 // Encode returns the list's bytes: equal damage encodes equally.
 func (d Damage) Encode() []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s\nrepository %s\nsession %s\n", DamageLabel, d.Repository, d.Session)
 	for _, name := range sortedKeys(d.Lost) {
-		fmt.Fprintf(&b, "lost %s\n", name)
+		writeDamaged(&b, "lost", name, d.Lost[name])
 	}
 	for _, name := range sortedKeys(d.Spare) {
-		fmt.Fprintf(&b, "spare %s\n", name)
-		for _, by := range slices.Sorted(slices.Values(d.Spare[name])) {
-			fmt.Fprintf(&b, "by %s\n", by)
-		}
+		writeDamaged(&b, "spare", name, d.Spare[name])
 	}
 	for _, id := range sortedKeys(d.Hit) {
 		fmt.Fprintf(&b, "hit %s\n", id)
 	}
 	return b.Bytes()
+}
+
+func writeDamaged(b *bytes.Buffer, word, name string, packs []string) {
+	fmt.Fprintf(b, "%s %s\n", word, name)
+	for _, by := range slices.Sorted(slices.Values(packs)) {
+		fmt.Fprintf(b, "by %s\n", by)
+	}
 }
 
 func sortedKeys[K ~string, V any](m map[K]V) []K {
@@ -69,31 +83,32 @@ func sortedKeys[K ~string, V any](m map[K]V) []K {
 
 // ParseDamage reads a damage list. Anything malformed is KindCorrupt.
 func ParseDamage(data []byte) (Damage, error) {
-	d := Damage{Lost: map[string]bool{}, Spare: map[string][]string{}, Hit: map[holdfast.PointID]bool{}}
+	d := Damage{Lost: map[string][]string{}, Spare: map[string][]string{}, Hit: map[holdfast.PointID]bool{}}
 	head, lines, err := header(data, DamageLabel)
 	if err != nil {
 		return Damage{}, err
 	}
 	d.Repository, d.Session = head.Repository, head.Session
-	spare := "" // that by lines belong to
+	var of map[string][]string // that by lines belong to, and
+	last := ""                 // under which name
 	for _, line := range lines {
 		word, rest, _ := strings.Cut(line, " ")
 		kind, _ := layout.Parse(rest)
 		switch {
 		case word == "lost" && kind != layout.Foreign:
-			d.Lost[rest] = true
+			of, last = d.Lost, rest
+			of[last] = nil
 		case word == "spare" && kind != layout.Foreign:
-			d.Spare[rest], spare = nil, rest
-			continue
-		case word == "by" && spare != "" && (kind == layout.DataPack || kind == layout.TreePack):
-			d.Spare[spare] = append(d.Spare[spare], rest)
-			continue
+			of, last = d.Spare, rest
+			of[last] = nil
+		case word == "by" && of != nil && (kind == layout.DataPack || kind == layout.TreePack):
+			of[last] = append(of[last], rest)
 		case word == "hit" && rest != "":
 			d.Hit[holdfast.PointID(rest)] = true
+			of = nil
 		default:
 			return Damage{}, malformed("a damage list", line)
 		}
-		spare = ""
 	}
 	return d, nil
 }

@@ -2,6 +2,8 @@ package packlist_test
 
 import (
 	"bytes"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,7 +17,7 @@ func damage() packlist.Damage {
 	pack := func(text string) string { return layout.Name(layout.DataPack, layout.Sum([]byte(text))) }
 	return packlist.Damage{
 		Repository: keys.RepositoryID{1, 2},
-		Lost:       map[string]bool{pack("a"): true, layout.EntryName(7): true},
+		Lost:       map[string][]string{pack("a"): {pack("c")}, layout.EntryName(7): nil},
 		Spare:      map[string][]string{pack("b"): {pack("c"), pack("d")}, pack("e"): nil},
 		Hit:        map[holdfast.PointID]bool{"20260301-120000-00000001": true},
 	}
@@ -30,6 +32,9 @@ func TestDamage_RoundTrip(t *testing.T) {
 	}
 	if got := d.Encode(); !bytes.Equal(got, want) {
 		t.Errorf("%s\nbecame\n%s", want, got)
+	}
+	if others := d.Instead(slices.Sorted(maps.Keys(d.Names()))); len(others) != 3 {
+		t.Errorf("instead: %v", others)
 	}
 	if d.Empty() || len(d.Names()) != 4 {
 		t.Errorf("names %v", d.Names())

@@ -4,6 +4,7 @@ package span
 
 import (
 	"iter"
+	"slices"
 
 	"github.com/holdfast-backup/holdfast"
 )
@@ -130,6 +131,42 @@ func WithChunk(in iter.Seq2[Span, error], number int64) iter.Seq2[Span, error] {
 			yield(one, nil)
 		}
 	}
+}
+
+// WithRead adds sorted spans that must be read to sorted spans. Where the latter say that chunks are holes now, they stay so.
+func WithRead(in iter.Seq2[Span, error], extra []Span) iter.Seq2[Span, error] {
+	return func(yield func(Span, error) bool) {
+		left := slices.Clone(extra)
+		for s, err := range in {
+			for err == nil && len(left) > 0 && left[0].From < s.From {
+				part := Span{From: left[0].From, To: min(left[0].To, s.From)}
+				if !yield(part, nil) {
+					return
+				}
+				left = after(left, part.To)
+			}
+			if !yield(s, err) || err != nil {
+				return
+			}
+			left = after(left, s.To)
+		}
+		for _, s := range left {
+			if !yield(s, nil) {
+				return
+			}
+		}
+	}
+}
+
+// after returns what of sorted spans lies at or after a chunk.
+func after(spans []Span, number int64) []Span {
+	for len(spans) > 0 && spans[0].To <= number {
+		spans = spans[1:]
+	}
+	if len(spans) > 0 && spans[0].From < number {
+		spans[0].From = number
+	}
+	return spans
 }
 
 // insert returns what s becomes when the chunk of one, unless done, is to be read.

@@ -64,6 +64,8 @@ type Key struct {
 	Top func(disk holdfast.PointDisk) (tree.Child, error)
 	// Machine tells the VM of a point from its place in the log.
 	Machine func(point oplog.PointState) (holdfast.ResourceID, error)
+	// Places returns all places of an id that the index knows, condemned and damaged ones too.
+	Places func(ctx context.Context, id chunk.ID) ([]*chunk.Place, error)
 	// Runs checks the live index runs of a state and reports those that are damaged.
 	Runs func(ctx context.Context, state oplog.State, report func(name string, err error)) error
 }
@@ -83,10 +85,11 @@ type Report struct {
 	Healed   []string `json:"healed"` // damaged or missing objects of which all that was needed has been written again: no damage
 
 	// What a proof says (doc/format.md §6.6).
-	Began    time.Time   `json:"-"` // set by the caller
-	Seen     uint64      `json:"-"` // number of the first log entry that was not looked at
-	Requests int64       `json:"-"` // made to the store
-	State    oplog.State `json:"-"` // the log, folded from its first entry
+	Began    time.Time       `json:"-"` // set by the caller
+	Seen     uint64          `json:"-"` // number of the first log entry that was not looked at
+	Requests int64           `json:"-"` // made to the store
+	Damage   packlist.Damage `json:"-"` // what is known to be damaged after this check
+	State    oplog.State     `json:"-"` // the log, folded from its first entry
 }
 
 // ObjectProblem names an object and what is wrong with it.
@@ -421,7 +424,7 @@ func (v *verifier) checkPoints(ctx context.Context) error {
 		if err != nil && !stored.IsDamage(err) {
 			return err
 		}
-		packs = gone.Resolve(packs)
+		packs = gone.Resolve(append(packs, v.damage.Instead(packs)...))
 		if err != nil {
 			v.listLost = true
 			v.hits(p.ID)
@@ -447,11 +450,6 @@ func (v *verifier) goneAndCondemned(ctx context.Context) (packlist.Gone, error) 
 	gone, err := v.lists().Gone(ctx, v.state.Gone)
 	if err != nil {
 		gone = packlist.Gone{}
-	}
-	for name, by := range v.damage.Spare { // what was needed of it lies there now
-		if _, ok := gone[name]; !ok {
-			gone[name] = by
-		}
 	}
 	for _, list := range v.state.Lists() {
 		data, readErr := stored.Read(ctx, v.store, list, layout.ListBytesMax)
