@@ -52,6 +52,7 @@ type DiskOutput struct {
 	NewBytes       int64 // plain bytes of chunks not stored before
 	DuplicateBytes int64 // plain bytes of chunks that were stored already
 	ZeroBytes      int64 // read, and found to be zeros
+	HealedBytes    int64 // part of NewBytes: what was stored before and had been lost with damaged packs
 }
 
 // WriteDisk reads what the extents name, stores the chunks that are new and maps the disk. Chunks are read whole, so an
@@ -71,13 +72,21 @@ func (s *Session) WriteDisk(ctx context.Context, in DiskInput) (DiskOutput, erro
 	endDisk := context.AfterFunc(s.ctx, func() { cancel(context.Cause(s.ctx)) })
 	defer endDisk()
 
-	m := &mapper{r: s.r, in: in, keep: s.keepNew, nodes: tree.Nodes{Source: s.r, Sink: s.nodes, Hasher: s.r.hasher}}
+	lost, err := s.losses(ctx, in.LUN, in.Base)
+	if err != nil {
+		s.fail(err)
+		return DiskOutput{}, context.Cause(s.ctx)
+	}
+	m := &mapper{r: s.r, in: in, lost: lost, keep: s.keepNew, nodes: tree.Nodes{Source: s.r, Sink: s.nodes, Hasher: s.r.hasher}}
 	base, _, err := m.base()
 	if err != nil {
 		return DiskOutput{}, err
 	}
 	out, top, err := m.run(ctx)
 	if err != nil {
+		if in.Base != nil && isDamage(err) && s.ctx.Err() == nil {
+			err = &BaseDamaged{in.LUN, err}
+		}
 		s.fail(err) // unless something else failed before, which then is the reason
 		return DiskOutput{}, context.Cause(s.ctx)
 	}
@@ -111,6 +120,12 @@ func (s *Session) keepNew(ctx context.Context, w *worker, g *group) error {
 			child.Place = place
 			g.duplicate += length
 			continue
+		}
+		if was, err := s.finder.wasStored(ctx, child.ID); err != nil {
+			return err
+		} else if was {
+			g.healed += length
+			s.healed.Store(true)
 		}
 		w.ids = append(w.ids, child.ID)
 		w.slots = append(w.slots, i)
@@ -166,12 +181,13 @@ func (nowhere) Put(context.Context, chunk.ID, *tree.Node) (*chunk.Place, error) 
 type mapper struct {
 	r     *Repository
 	in    DiskInput
+	lost  []span.Span                                          // chunks of the base that have to be read again
 	keep  func(ctx context.Context, w *worker, g *group) error // stores a group's new chunks and sets their places
 	nodes tree.Nodes
 	stats diskStats
 }
 
-type diskStats struct{ read, fresh, duplicate, zero atomic.Int64 }
+type diskStats struct{ read, fresh, duplicate, zero, healed atomic.Int64 }
 
 // group is what is read and compressed together: neighbouring chunks within one frame, or a span of holes.
 type group struct {
@@ -182,7 +198,8 @@ type group struct {
 	children []tree.Child
 	fresh    int64
 	duplicate,
-	zero int64
+	zero,
+	healed int64
 	done chan struct{} // closed when children are known
 	err  error         // owned by the worker until done is closed
 }
@@ -207,6 +224,9 @@ func (m *mapper) run(ctx context.Context) (DiskOutput, tree.Child, error) {
 	if extra >= 0 {
 		cuts = span.WithChunk(cuts, extra)
 	}
+	if len(m.lost) > 0 {
+		cuts = span.WithRead(cuts, m.lost)
+	}
 	readers := m.in.Readers
 	if readers <= 0 {
 		readers = DefaultReaders()
@@ -229,6 +249,7 @@ func (m *mapper) run(ctx context.Context) (DiskOutput, tree.Child, error) {
 	return DiskOutput{
 		Root:      m.r.hasher.Root(shape.SizeBytes, shape.ChunkSize, shape.FanOut, top.ID),
 		ReadBytes: m.stats.read.Load(), NewBytes: m.stats.fresh.Load(), DuplicateBytes: m.stats.duplicate.Load(), ZeroBytes: m.stats.zero.Load(),
+		HealedBytes: m.stats.healed.Load(),
 	}, top, nil
 }
 
@@ -337,6 +358,7 @@ func (m *mapper) processGroup(ctx context.Context, w *worker, g *group) error {
 	m.stats.fresh.Add(g.fresh)
 	m.stats.duplicate.Add(g.duplicate)
 	m.stats.zero.Add(g.zero)
+	m.stats.healed.Add(g.healed)
 	if m.in.Progress != nil {
 		m.in.Progress(Progress{ReadBytes: int64(g.length), NewBytes: g.fresh})
 	}

@@ -38,9 +38,7 @@ func CheckEntry(name string, stored []byte) error {
 // entry that does not prove itself says is not looked at by the audit.
 func VerifyChanged(ctx context.Context, store blob.Store, o VerifyOptions, audited AuditedLog, changed string) (Report, error) {
 	inner := o.inner()
-	inner.Choose = func(oplog.State, []blob.Info) func(string) bool {
-		return func(name string) bool { return name == changed }
-	}
+	inner.Only = func(name string) bool { return name == changed }
 	return verify.RunAfter(ctx, store, inner, audited)
 }
 

@@ -122,6 +122,7 @@ func (s *runSet) condemnedPacks(ctx context.Context, state oplog.State) (map[str
 type finder struct {
 	live      *index.Index
 	condemned map[string]bool
+	damaged   map[string]bool // of a session: packs from which nothing is taken for stored
 }
 
 func (r *Repository) finder(ctx context.Context, state oplog.State) (*finder, error) {
@@ -149,7 +150,7 @@ func places(ctx context.Context, live *index.Index, id chunk.ID) (found []*chunk
 // place returns one place of an id, nil if it is not stored.
 func (f *finder) place(ctx context.Context, id chunk.ID) (found *chunk.Place, err error) {
 	err = f.live.Lookup(ctx, id, func(place *chunk.Place) bool {
-		if f.condemned[place.Pack.Name()] {
+		if name := place.Pack.Name(); f.condemned[name] || f.damaged[name] {
 			return false
 		}
 		found = place
@@ -171,6 +172,7 @@ func (r *Repository) fetch(ctx context.Context, id chunk.ID, hint *chunk.Place, 
 		if err == nil || !isDamage(err) {
 			return err
 		}
+		r.suspects.add(hint.Pack.Name())
 		first = err
 	}
 	live, err := r.runs.current(ctx)
@@ -189,6 +191,7 @@ func (r *Repository) fetch(ctx context.Context, id chunk.ID, hint *chunk.Place, 
 		if err == nil || !isDamage(err) {
 			return err
 		}
+		r.suspects.add(place.Pack.Name())
 		if first == nil {
 			first = err
 		}

@@ -25,6 +25,7 @@ func (s *Session) mend(ctx context.Context) error {
 		return err
 	}
 	s.mu.Lock()
+	finder.damaged = s.finder.damaged
 	s.finder = finder
 	for name := range finder.condemned {
 		delete(s.reused, name)

@@ -56,6 +56,11 @@ func (n *nodeSink) Put(ctx context.Context, id chunk.ID, node *tree.Node) (*chun
 	if stored != nil || err != nil {
 		return stored, err
 	}
+	if was, err := n.s.finder.wasStored(ctx, id); err != nil {
+		return nil, err
+	} else if was {
+		n.s.healed.Store(true)
+	}
 	select {
 	case n.room <- struct{}{}:
 	case <-n.s.ctx.Done():

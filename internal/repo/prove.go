@@ -3,10 +3,12 @@ package repo
 import (
 	"context"
 	"iter"
+	"time"
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/blob"
 	"github.com/holdfast-backup/holdfast/internal/clock"
+	"github.com/holdfast-backup/holdfast/internal/repo/ledger"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
 	"github.com/holdfast-backup/holdfast/internal/repo/verify"
 )
@@ -45,9 +47,25 @@ func Verify(ctx context.Context, store blob.Store, o VerifyOptions) (Report, err
 	if err != nil {
 		return Report{}, err
 	}
-	report, err := verify.Run(ctx, store, o.inner())
-	report.Shadowed = append([]string{}, shadowedIn(store)...)
+	return verifyThrough(ctx, store, o.inner(), o.now())
+}
+
+// verifyThrough runs a verification of a store that is seen through.
+func verifyThrough(ctx context.Context, store blob.Store, o verify.Options, began time.Time) (Report, error) {
+	report, err := verify.Run(ctx, store, o)
+	report.Shadowed, report.Began = append([]string{}, shadowedIn(store)...), began
 	return report, err
+}
+
+// now tells the time for the record of a proof; without a clock nobody asks.
+func (o VerifyOptions) now() time.Time {
+	switch {
+	case o.Clock != nil:
+		return o.Clock.Now()
+	case o.Repository != nil:
+		return o.Repository.clock.Now()
+	}
+	return time.Time{}
 }
 
 func (o VerifyOptions) inner() verify.Options {
@@ -66,7 +84,7 @@ func (r *Repository) verifyKey() *verify.Key {
 			sum, err := r.openSummary(p.ID, p.Summary)
 			return sum.VM, err
 		},
-		Runs: r.checkRuns,
+		Places: r.places, Runs: r.checkRuns,
 	}
 }
 
@@ -84,6 +102,62 @@ func (r *Repository) checkRuns(ctx context.Context, state oplog.State, report fu
 		}
 	}
 	return nil
+}
+
+// Plan is what a share of verification reads, and how things stand.
+type Plan = ledger.Plan
+
+// Load is an amount of stored objects, and what it takes to read them.
+type Load = ledger.Load
+
+// Price is what reading costs.
+type Price = ledger.Price
+
+// ShareOptions say how often every stored byte is to be read.
+type ShareOptions struct {
+	Within   time.Duration // every stored byte at least once in this time; a day or more
+	DryRun   bool          // read the log and the lists, look for all objects, and read none of them
+	Progress func(objects int, bytes int64)
+}
+
+// Share is what VerifyShare did or would do.
+type Share struct {
+	Report
+	Plan     Plan  `json:"plan"`
+	Overhead int64 `json:"overheadRequests"` // for the log, the lists and the look for all objects, besides Plan.Due.Requests
+}
+
+// WithinMax bounds the time in which every byte is to be read.
+const WithinMax = 3660 * ledger.Day
+
+// VerifyShare is Verify at level 1 for the share that is due today, so that every stored byte is read within a time (doc/format.md §6.6).
+// Run once a day it keeps that promise; days that were missed are made up. The log is read whole, every object is looked for. It
+// changes nothing: RecordProof keeps what was found, and without that the next share is the same one.
+func (r *Repository) VerifyShare(ctx context.Context, o ShareOptions) (Share, error) {
+	if o.Within < ledger.Day || o.Within > WithinMax {
+		return Share{}, holdfast.Errorf(holdfast.KindInvalid, "every byte within %v cannot be promised", o.Within).WithField("within").
+			WithHint("give a number of days from 1 to %d, such as 30d", int(WithinMax/ledger.Day))
+	}
+	store, err := seeThrough(ctx, r.store.Store)
+	if err != nil {
+		return Share{}, err
+	}
+	var share Share
+	began := r.clock.Now()
+	inner := VerifyOptions{Level: VerifyStored, Repository: r, Progress: o.Progress}.inner()
+	inner.Choose = func(state oplog.State, stored *ledger.Inventory) []ledger.Range {
+		share.Plan = ledger.Today(state.Proven, stored, began, o.Within)
+		if o.DryRun {
+			return []ledger.Range{}
+		}
+		return share.Plan.Ranges
+	}
+	share.Report, err = verifyThrough(ctx, store, inner, began)
+	share.Overhead = share.Requests
+	if !o.DryRun {
+		share.Overhead -= share.Plan.Due.Requests
+	}
+	return share, err
 }
 
 // RootOf computes the root that content with the disk's size has, to compare it with Root.

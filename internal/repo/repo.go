@@ -65,6 +65,8 @@ type Repository struct {
 
 	writtenMax  int // index entries that a session keeps in memory
 	packBuffers *packBuffers
+
+	suspects *suspects
 }
 
 type frameKey struct {
@@ -212,7 +214,7 @@ func Open(ctx context.Context, store blob.Store, o OpenOptions) (*Repository, er
 	r := &Repository{
 		packBuffers: newPackBuffers(state.Parameters.FrameSize),
 		store:       counting, clock: o.Clock, tool: o.Tool, log: o.Log, oplog: entries, ring: ring, id: state.Repository,
-		access: opened,
+		access: opened, suspects: &suspects{names: map[string]bool{}},
 		hasher: chunk.NewHasher(ring), codec: seal.NewCodecWith(runtime.GOMAXPROCS(0), o.Compression), params: state.Parameters,
 		openers: cache.New[string](openPacksMax, func(*seal.Opener) int64 { return 1 }),
 		frames:  cache.New[frameKey](frameCacheBytes, func(b []byte) int64 { return int64(cap(b)) }),

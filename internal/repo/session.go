@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdfast-backup/holdfast"
@@ -40,6 +41,9 @@ type Session struct {
 	begun   int64
 	parents []oplog.PointState
 	bases   map[holdfast.Root]bool // roots of the parents' disks
+	healed  atomic.Bool            // something was written anew that lay in damaged packs
+
+	damageList string // in force when the session began
 
 	mu      sync.Mutex                // guards the fields below
 	pending map[chunk.ID]*chunk.Place // of new chunks and nodes that no run of this session knows yet
@@ -112,6 +116,9 @@ func (r *Repository) Begin(ctx context.Context, o BeginOptions) (*Session, error
 // prepare reads what the session needs of the state it begins in.
 func (s *Session) prepare(ctx context.Context, state oplog.State) (err error) {
 	if s.finder, err = s.r.finder(ctx, state); err != nil {
+		return err
+	}
+	if err := s.learnDamage(ctx, state); err != nil {
 		return err
 	}
 	merger, err := s.r.merger(s.id, s.finder.condemned, state)
@@ -281,6 +288,9 @@ func (s *Session) publishOnce(ctx context.Context, point holdfast.Point, resourc
 		if err := s.checkCondemned(ctx, state); err != nil {
 			return oplog.Entry{}, err
 		}
+		if err := s.checkDamage(ctx, state); err != nil {
+			return oplog.Entry{}, err
+		}
 		if err := s.kept.keep(ctx, state, needs, runs.dropped); err != nil { // what others appended meanwhile
 			return oplog.Entry{}, err
 		}
@@ -297,6 +307,9 @@ func (s *Session) publishOnce(ctx context.Context, point holdfast.Point, resourc
 	s.r.checkpoint(ctx)
 	published.LockedUntil, published.LocksRenewed = s.kept.result()
 	s.r.tend(ctx, s.written.count())
+	if s.healed.Load() {
+		s.r.noteHealed(ctx)
+	}
 	return published, nil
 }
 
@@ -371,6 +384,7 @@ func (s *Session) Close(ctx context.Context, reason string) error {
 	_ = s.chunks.uploads.Wait() // the session ends for a reason of its own
 	s.nodes.stop()
 	err := s.r.Abandon(context.WithoutCancel(ctx), s.id, reason)
+	s.r.noteFailedReads(context.WithoutCancel(ctx))
 	if holdfast.IsKind(err, holdfast.KindConflict) || s.r.access.Fenced() {
 		return nil // somebody else abandoned it, it was published after all, or it lost the repository and cannot publish: the log knows
 	}

@@ -3,6 +3,7 @@ package verify
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 
 	"github.com/holdfast-backup/holdfast"
@@ -14,6 +15,44 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo/stored"
 	"github.com/holdfast-backup/holdfast/internal/repo/tree"
 )
+
+// assess judges damage of packs. Without a key all points are hit whose lists name a damaged pack; with one those that have really
+// lost something. What was known as lost and is not needed any more is healed.
+func (v *verifier) assess(ctx context.Context) error {
+	v.after = packlist.Damage{Repository: v.state.Repository, Lost: map[string][]string{}, Spare: map[string][]string{}, Hit: v.hit}
+	if v.o.Key == nil {
+		maps.Copy(v.hit, v.byList)
+		return nil
+	}
+	damaged := map[string]bool{}
+	for _, name := range slices.AppendSeq(slices.Collect(maps.Keys(v.problems)), maps.Keys(v.healed)) {
+		kind, _ := layout.Parse(name)
+		switch {
+		case IsPack(name) && v.known[name]:
+			damaged[name] = true
+		case kind != layout.Foreign:
+			v.after.Lost[name] = nil
+		}
+	}
+	a, err := v.o.Key.Assess(ctx, Question{State: v.state, Lists: v.lists(), Damaged: damaged, Condemned: v.avoid})
+	if err != nil {
+		return err
+	}
+	maps.Copy(v.hit, a.Hit)
+	for name := range damaged {
+		by := slices.Sorted(maps.Keys(a.By[name]))
+		if a.Needed[name] {
+			v.after.Lost[name] = by
+			continue
+		}
+		v.after.Spare[name] = by
+		if _, before := v.damage.Lost[name]; before {
+			delete(v.problems, name)
+			v.healed[name] = true
+		}
+	}
+	return nil
+}
 
 // Assessment is what some damaged packs do to restore points, chunk by chunk.
 type Assessment struct {

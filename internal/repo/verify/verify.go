@@ -25,6 +25,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo/chunk"
 	"github.com/holdfast-backup/holdfast/internal/repo/keys"
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
+	"github.com/holdfast-backup/holdfast/internal/repo/ledger"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
 	"github.com/holdfast-backup/holdfast/internal/repo/packlist"
 	"github.com/holdfast-backup/holdfast/internal/repo/seal"
@@ -46,8 +47,10 @@ type Options struct {
 	Level    Level
 	Key      *Key                           // what an open repository lends; nil verifies without a key
 	Progress func(objects int, bytes int64) // optional; called from several goroutines with what was checked since the last call
-	// Choose, optional, picks the objects to be read from the audited state and what a listing shows; all are looked for.
-	Choose func(state oplog.State, listed []blob.Info) (chosen func(name string) bool)
+	// Choose, optional, makes the check a share: it picks the ranges that are read, from the audited state and what a listing shows. The
+	// log is read whole, and all objects are looked for.
+	Choose func(state oplog.State, stored *ledger.Inventory) []ledger.Range
+	Only   func(name string) bool // optional: no other objects are read; what a share is for tests
 }
 
 // Key is what an open repository lends for checks that need its key.
@@ -85,11 +88,12 @@ type Report struct {
 	Healed   []string `json:"healed"` // damaged or missing objects of which all that was needed has been written again: no damage
 
 	// What a proof says (doc/format.md §6.6).
+	Ranges   []ledger.Range  `json:"-"` // that were read whole
 	Began    time.Time       `json:"-"` // set by the caller
 	Seen     uint64          `json:"-"` // number of the first log entry that was not looked at
 	Requests int64           `json:"-"` // made to the store
 	Damage   packlist.Damage `json:"-"` // what is known to be damaged after this check
-	State    oplog.State     `json:"-"` // the log, folded from its first entry
+	State    *oplog.State    `json:"-"` // the log, folded from its first entry
 }
 
 // ObjectProblem names an object and what is wrong with it.
@@ -135,7 +139,7 @@ const roundsMax = 3
 // again returns a verifier that need not hash again what v found sound.
 func (v *verifier) again() *verifier {
 	next := newVerifier(v.store, v.o)
-	next.checked, next.bytes, next.seen = v.checked, v.bytes, v.seen
+	next.checked, next.bytes, next.seen, next.chosenBefore = v.checked, v.bytes, v.seen, v.chosenBefore
 	next.sound = func(name string) bool {
 		return v.present[name] && !v.isProblem(name) || v.sound != nil && v.sound(name)
 	}
@@ -161,6 +165,9 @@ func (v *verifier) check(ctx context.Context, audited oplog.Audited) (Report, er
 			return Report{}, err
 		}
 	}
+	if err := v.assess(ctx); err != nil {
+		return Report{}, err
+	}
 	return v.report(ctx)
 }
 
@@ -170,11 +177,16 @@ type verifier struct {
 	state oplog.State
 	known map[string]bool // objects that the log leads to, filled in as they are found
 
-	listLost bool                   // a pack list could not be read
-	chosen   func(name string) bool // tells which objects are to be read
-	damage   packlist.Damage        // in force
-	seen     uint64                 // number of the first entry that the first round did not look at, 0 before it
-	sound    func(name string) bool // tells of objects that were found sound before and have not changed; nil for none
+	listLost     bool                      // a pack list could not be read
+	chosenBefore []ledger.Range            // by an earlier round of a share
+	ranges       []ledger.Range            // to be read
+	chosen       func(name string) bool    // tells which objects are to be read
+	damage       packlist.Damage           // in force
+	after        packlist.Damage           // known after this check
+	byList       map[holdfast.PointID]bool // points whose lists name damaged packs
+	avoid        map[string]bool           // condemned objects
+	seen         uint64                    // number of the first entry that the first round did not look at, 0 before it
+	sound        func(name string) bool    // tells of objects that were found sound before and have not changed; nil for none
 
 	packMemory sync.Pool // of *packMemory
 
@@ -193,7 +205,7 @@ const checkpointsKept = 2
 func newVerifier(store *counting, o Options) *verifier {
 	return &verifier{
 		store: store, o: o, problems: map[string]string{}, healed: map[string]bool{}, hit: map[holdfast.PointID]bool{},
-		chosen:     func(string) bool { return true },
+		chosen: func(string) bool { return true }, byList: map[holdfast.PointID]bool{}, avoid: map[string]bool{},
 		packMemory: sync.Pool{New: func() any { return &packMemory{} }},
 	}
 }
@@ -311,9 +323,7 @@ func (v *verifier) checkObjects(ctx context.Context) error {
 		v.present[info.Name] = true
 		listed = append(listed, info)
 	}
-	if v.o.Choose != nil {
-		v.chosen = v.o.Choose(v.state, listed)
-	}
+	v.choose(listed)
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(max(4, 2*runtime.GOMAXPROCS(0)))
 	buffers := sync.Pool{New: func() any { b := make([]byte, readBytes); return &b }}
@@ -330,7 +340,53 @@ func (v *verifier) checkObjects(ctx context.Context) error {
 			return v.checkObject(gctx, info.Name, *buffer)
 		})
 	}
-	return g.Wait()
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	v.recallDamage()
+	return nil
+}
+
+// choose decides what is read.
+func (v *verifier) choose(listed []blob.Info) {
+	v.ranges = ledger.Whole()
+	switch {
+	case v.o.Only != nil:
+		v.ranges, v.chosen = nil, v.o.Only
+	case v.o.Choose != nil:
+		if v.chosenBefore == nil { // a second round reads what the first one chose
+			v.chosenBefore = v.o.Choose(v.state, inventory(listed))
+		}
+		v.ranges = v.chosenBefore
+		v.chosen = func(name string) bool {
+			kind, hash := layout.Parse(name)
+			if kind == layout.LogEntry {
+				return !v.known[name] // the audit has read the others
+			}
+			return ledger.Has(v.ranges, ledger.CellOf(hash))
+		}
+	}
+}
+
+// inventory sums up what a listing shows.
+func inventory(listed []blob.Info) *ledger.Inventory {
+	var stored ledger.Inventory
+	for _, info := range listed {
+		kind, hash := layout.Parse(info.Name)
+		if kind != layout.LogEntry && kind != layout.Foreign {
+			stored[ledger.CellOf(hash)].Add(ledger.Load{Objects: 1, Bytes: info.Size, Requests: Requests(info.Size)})
+		}
+	}
+	return &stored
+}
+
+// recallDamage repeats what is known of objects that were not read now.
+func (v *verifier) recallDamage() {
+	for name := range v.damage.Names() {
+		if !v.isChosen(name) {
+			v.problem(name, "an earlier check found it damaged")
+		}
+	}
 }
 
 // isChosen reports whether an object is to be read. A foreign one is told by its name.
@@ -436,7 +492,10 @@ func (v *verifier) checkPoints(ctx context.Context) error {
 			if err := v.mustExist(ctx, name); err != nil {
 				return err
 			}
-			if v.isProblem(name) {
+			switch {
+			case v.isProblem(name) && IsPack(name):
+				v.byList[p.ID] = true
+			case v.isProblem(name):
 				v.hits(p.ID)
 			}
 		}
@@ -459,6 +518,7 @@ func (v *verifier) goneAndCondemned(ctx context.Context) (packlist.Gone, error) 
 		}
 		condemnation, _ := packlist.ParseCondemnation(data) // what is not one is damage, and named
 		for _, name := range condemnation.Names {
+			v.avoid[name] = true
 			if v.present[name] {
 				v.known[name] = true // on its way out: neither missed nor an orphan
 			}
@@ -503,7 +563,7 @@ func (v *verifier) report(ctx context.Context) (Report, error) {
 	r := Report{
 		OK: len(v.problems) == 0 && len(v.hit) == 0, Level: v.o.Level, Objects: []ObjectProblem{}, Points: slices.Sorted(maps.Keys(v.hit)),
 		VMs: []holdfast.ResourceID{}, Checked: v.checked, Bytes: v.bytes, Healed: slices.AppendSeq([]string{}, maps.Keys(v.healed)),
-		Seen: v.seen, State: v.state,
+		Seen: v.seen, State: &v.state, Damage: v.after, Ranges: v.ranges,
 	}
 	slices.Sort(r.Healed)
 	if r.Points == nil {
