@@ -5,7 +5,9 @@
 // The ceilings (hash, zstd, AES alone on the same data, all cores; plain reading and writing) are measured in the same run.
 //
 //	go run ./bench -dir /var/tmp/bench -data 4GiB -disk 16GiB -rounds 3
-//	go run ./bench -dir /var/tmp/bench -road        # a VM of the twin, through the SDK, and back
+//	go run ./bench -dir /var/tmp/bench -mode sizes     # what the size of chunks does to full backups and increments
+//	go run ./bench -dir /var/tmp/bench -mode kernels   # hash, compression and cipher alone
+//	go run ./bench -dir /var/tmp/bench -mode road      # a VM of the twin, through the SDK, and back
 package main
 
 import (
@@ -17,6 +19,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -27,7 +30,7 @@ type options struct {
 	data     int64 // bytes of files on the disk
 	disk     int64 // bytes of the disk
 	rounds   int
-	road     bool
+	mode     string // peers, sizes, kernels or road
 	holdfast string
 	sources  []string
 	engines  []string
@@ -61,11 +64,17 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	switch o.mode {
+	case "sizes":
+		return sizes(ctx, o, disks)
+	case "kernels":
+		return kernels(ctx, disks)
+	}
 	limits, err := ceilings(ctx, disks)
 	if err != nil {
 		return err
 	}
-	if o.road {
+	if o.mode == "road" {
 		return road(ctx, o, disks, limits)
 	}
 	return compare(ctx, o, disks, limits)
@@ -79,7 +88,7 @@ func parse(args []string) (options, error) {
 	flags.StringVar(&data, "data", "4GiB", "bytes of files to fill the disk with")
 	flags.StringVar(&disk, "disk", "16GiB", "bytes of the disk")
 	flags.IntVar(&o.rounds, "rounds", 3, "how often everything is measured")
-	flags.BoolVar(&o.road, "road", false, "measure the road through the simulated Azure instead")
+	flags.StringVar(&o.mode, "mode", "peers", "what to measure: peers, sizes (of chunks), kernels (hash, compression, cipher) or road (through the simulated Azure)")
 	flags.StringVar(&o.holdfast, "holdfast", "", "program to measure; built from this folder when not given")
 	flags.StringVar(&sources, "sources", "/usr", "folders, separated by commas, whose files fill the disk")
 	flags.StringVar(&engines, "engines", "", "engines to measure, separated by commas; all that are found when not given")
@@ -95,6 +104,8 @@ func parse(args []string) (options, error) {
 		return o, err
 	case o.data > o.disk*4/5:
 		return o, errors.New("-data must leave a fifth of -disk free for the filesystem")
+	case !slices.Contains([]string{"peers", "sizes", "kernels", "road"}, o.mode):
+		return o, fmt.Errorf("-mode %q is not one of peers, sizes, kernels, road", o.mode)
 	case o.rounds < 1:
 		return o, errors.New("-rounds must be 1 or more")
 	case flags.NArg() > 0:
