@@ -87,7 +87,7 @@ func must(t fataler, err error) {
 }
 
 func contains(places, place string) bool {
-	for _, known := range slices.Collect(splitPlaces(places)) {
+	for known := range splitPlaces(places) {
 		if known == place {
 			return true
 		}
