@@ -80,6 +80,20 @@ golden: ## make the golden repositories that are missing; those that are there s
 bench: ## run the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./internal/...
 
+# How much bench-scale makes up: TiB of unique chunks, restore points; and where, which takes 80 GB for each 100 TiB.
+TIB ?= 3.125
+POINTS ?= 10000
+SCALE ?= $(CURDIR)/bin/scale
+
+.PHONY: bench-scale
+bench-scale: ## measure map, index and log at sizes made up without their data (long; TIB=, POINTS=, SCALE=folder)
+	mkdir -p $(SCALE)
+	$(GO) test -run '^$$' -bench 'PlanAtScale' -benchtime 1x -timeout 1h ./internal/repo/index
+	HOLDFAST_SCALE_TIB=$(TIB) HOLDFAST_SCALE_FOLDER=$(SCALE) $(GO) test -run '^$$' -bench Scale_Grow -benchtime 1x -timeout 12h ./internal/repo/index
+	HOLDFAST_SCALE_FOLDER=$(SCALE) $(GO) test -run '^$$' -bench Scale_Read -benchtime 1x -timeout 1h ./internal/repo/index
+	HOLDFAST_SCALE_POINTS=$(POINTS) $(GO) test -run '^$$' -bench Scale_Points -benchtime 1x -timeout 4h ./internal/repo
+	$(GO) test -run '^$$' -bench Scale_Map ./internal/repo/tree
+
 .PHONY: bench-peers
 bench-peers: ## measure Holdfast beside restic (and borg, kopia where they are) on one disk of real files (long; BENCH=flags)
 	$(GO) run ./bench $(BENCH)

@@ -73,7 +73,7 @@ func (b *byFolder) reset() {
 }
 
 // put writes one point of a sparse disk, against a parent where given, of which only the numbers have changed.
-func (s *sparse) put(t *testing.T, r *repo.Repository, size int64, parent *holdfast.Point, numbers ...int64) *holdfast.Point {
+func (s *sparse) put(t testing.TB, r *repo.Repository, size int64, parent *holdfast.Point, numbers ...int64) *holdfast.Point {
 	t.Helper()
 	begin := repo.BeginOptions{VM: "vm"}
 	in := repo.DiskInput{LUN: "os", SizeBytes: size, Extents: repotest.Seq(s.extents(numbers...)), Source: s}

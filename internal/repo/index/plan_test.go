@@ -189,44 +189,69 @@ func (g *grow) do(t testing.TB, step index.Step, entries int) {
 	}
 }
 
+const tib = 8 << 20 // chunks of 128 KiB
+
+// grown is what TestPlan_AtScale looks at.
+type grown struct {
+	runs, asked, steps, worst int
+	amplification             float64
+}
+
+// growTo adds entries in portions, as sessions do, and does what Plan says after each.
+func (g *grow) growTo(t testing.TB, from, size int) grown {
+	t.Helper()
+	const portion = 96 << 10 // a session's spill
+	found := grown{}
+	total := from
+	for ; total < size; total += portion {
+		g.do(t, index.PlanAdd(g.runs, portion, g.limits), portion)
+		for {
+			step, due := index.Plan(g.runs, g.limits)
+			if !due {
+				break
+			}
+			g.do(t, step, 0)
+			found.steps, found.worst = found.steps+1, max(found.worst, step.Entries())
+		}
+	}
+	x, r, sum := index.New(newFixture(g.limits).reader(), g.runs), newRand(1), 0
+	for range 1000 {
+		found.asked = max(found.asked, x.Asked(randomID(r)))
+	}
+	for _, run := range g.runs {
+		sum += run.Entries
+	}
+	if sum < total*99/100 || sum > total*101/100 {
+		t.Errorf("%d entries of %d are left: the simulation is wrong", sum, total)
+	}
+	found.runs, found.amplification = len(g.runs), float64(g.written)/float64(total)
+	return found
+}
+
 // At the sizes that the format is made for, with the default limits, the number of runs that an id asks grows with the logarithm of the
 // entries, runs are neither tiny nor more than a log entry can name, no step reads more than a few hundred MB, and an entry is written
-// some twenty times until it lies in its leaf.
+// some ten times until it lies in its leaf. BenchmarkPlanAtScale goes on to 100 TiB.
 func TestPlan_AtScale(t *testing.T) {
-	g := &grow{limits: index.DefaultLimits()}
-	const tib = 8 << 20 // chunks of 128 KiB
-	steps, worst, total := 0, 0, 0
+	g, last := &grow{limits: index.DefaultLimits()}, 0
 	for _, size := range []int{1 * tib, 10 * tib} {
-		for total < size {
-			const portion = 96 << 10 // a session's spill
-			g.do(t, index.PlanAdd(g.runs, portion, g.limits), portion)
-			total += portion
-			for {
-				step, due := index.Plan(g.runs, g.limits)
-				if !due {
-					break
-				}
-				g.do(t, step, 0)
-				steps, worst = steps+1, max(worst, step.Entries())
-			}
-		}
-		x := index.New(newFixture(g.limits).reader(), g.runs)
-		asked, r := 0, newRand(1)
-		for range 1000 {
-			asked = max(asked, x.Asked(randomID(r)))
-		}
-		sum := 0
-		for _, run := range g.runs {
-			sum += run.Entries
-		}
-		amplification := float64(g.written) / float64(total)
-		t.Logf("%3d TiB: %d runs, up to %d asked for an id, each entry written %.1f times; greatest of %d steps %d entries", size/tib, len(g.runs), asked, amplification, steps, worst)
-		if asked > 6+2*bits.Len(uint(size/tib)) || len(g.runs) > 64+size/(128<<10) || amplification > 30 || worst > 8<<20 {
+		found := g.growTo(t, last, size)
+		last = size
+		t.Logf("%3d TiB: %+v", size/tib, found)
+		if found.asked > 6+2*bits.Len(uint(size/tib)) || found.runs > 64+size/(128<<10) || found.amplification > 30 || found.worst > 8<<20 {
 			t.Error("that is too much")
 		}
-		if sum < total*99/100 || sum > total*101/100 {
-			t.Errorf("%d entries of %d are left: the simulation is wrong", sum, total)
-		}
+	}
+}
+
+// BenchmarkPlanAtScale grows the plan of an index, without its entries, to 100 TiB of chunks.
+func BenchmarkPlanAtScale(b *testing.B) {
+	for b.Loop() {
+		g := &grow{limits: index.DefaultLimits()}
+		found := g.growTo(b, 0, 100*tib)
+		b.ReportMetric(float64(found.runs), "runs")
+		b.ReportMetric(float64(found.asked), "runs-asked")
+		b.ReportMetric(found.amplification, "written/entry")
+		b.ReportMetric(float64(found.worst), "entries-in-greatest-step")
 	}
 }
 
