@@ -17,7 +17,7 @@ import (
 func (a *app) repoCommand() *cobra.Command {
 	return a.group("repo", "Make, look into, check and read repositories",
 		`Work on a repository with nothing but its storage and its password: no server and, for local folders, no cloud is needed.`,
-		a.repoInit(), a.repoInfo(), a.repoPoints(), a.repoVerify(), a.repoRebuildIndex(), a.repoExport(), a.repoLocks())
+		a.repoInit(), a.repoInfo(), a.repoPoints(), a.repoVerify(), a.repoRebuildIndex(), a.repoExport(), a.repoLocks(), a.repoRemove(), a.repoCollect())
 }
 
 func (a *app) repoInit() *cobra.Command {

@@ -207,6 +207,11 @@ func (a *app) openRepository(ctx context.Context) (*repo.Repository, error) {
 	if err != nil {
 		return nil, err
 	}
+	return a.openIn(ctx, store)
+}
+
+// openIn opens the repository in a store.
+func (a *app) openIn(ctx context.Context, store openStore) (*repo.Repository, error) {
 	password, err := a.password()
 	if err != nil {
 		return nil, err

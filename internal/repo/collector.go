@@ -37,6 +37,13 @@ type (
 	CollectPlan = collect.Plan
 )
 
+// The steps of a collection, for progress.
+const (
+	CollectMarks   = collect.StepMark   // restore points
+	CollectMoves   = collect.StepMove   // bytes
+	CollectDeletes = collect.StepDelete // objects
+)
+
 // DefaultCollectRule returns the rule of a collection that is given none.
 func DefaultCollectRule() CollectRule { return collect.DefaultRule() }
 

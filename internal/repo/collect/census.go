@@ -113,13 +113,11 @@ func (s *shelf) filterOf(i int) (words []uint64) {
 	return s.filters[s.starts[i]:end]
 }
 
-// needChunk notes that the chunk at a place of a data pack is needed and reports whether that is new, as far as the filter tells.
-func (s *shelf) needChunk(i int, offset int64, slot int) bool {
+// needChunk notes that the chunk at a place of a data pack is needed.
+func (s *shelf) needChunk(i int, offset int64, slot int) {
 	words := s.filterOf(i)
 	bit := scatter(uint64(offset)<<8|uint64(slot)) % uint64(64*len(words))
-	known := words[bit/64]&(1<<(bit%64)) != 0
 	words[bit/64] |= 1 << (bit % 64)
-	return !known
 }
 
 // liveBytes returns the bytes of all nodes that are needed.
@@ -158,7 +156,7 @@ func (s *shelf) chunks(i int) float64 {
 	}
 	size := float64(64 * len(words))
 	if ones == 64*len(words) {
-		return math.Inf(1) // too full to tell
+		ones-- // too full to tell
 	}
 	return -size * math.Log(1-float64(ones)/size)
 }

@@ -93,7 +93,7 @@ const (
 
 // Result is what a collection did, or, from Plan.Result, is going to do.
 type Result struct {
-	Freed     Amount               // deleted; of a plan: what is going to be
+	Freed     Amount               // objects that were deleted, and by how many bytes more than what was moved
 	Moved     Amount               // packs that what is needed was moved out of, and the bytes that were moved
 	Locked    LockedAmount         // needed by nobody, and kept since a lock holds it
 	Waiting   LockedAmount         // condemned, and not deleted because a lock holds it
@@ -181,7 +181,9 @@ func (p *Plan) Execute(ctx context.Context) (Result, error) {
 	if err := p.sweep(ctx); err != nil {
 		return Result{}, err
 	}
-	return p.result, p.dropExpired(ctx)
+	err := p.dropExpired(ctx)
+	p.result.Freed.Bytes -= p.result.Moved.Bytes
+	return p.result, err
 }
 
 // work is what happens inside the collection's session.

@@ -27,7 +27,6 @@ type census struct {
 	lost    bool   // something of the point that is being marked was not found
 	moved   *moved // nil until something was moved
 	breaks  *breaks
-	fresh   int64 // stored bytes of chunks that were not known to be needed before, roughly
 }
 
 // mark notes everything that a point needs. When something of it cannot be found, all packs that its list stands for are needed.
@@ -143,19 +142,7 @@ func (c *census) visit(ctx context.Context, child tree.Child, place *chunk.Place
 	return node, err
 }
 
-// frameRef is a frame as the hints of one node name it.
-type frameRef struct {
-	pack   *chunk.PackRef
-	offset int64
-}
-
 func (c *census) children(ctx context.Context, node *tree.Node) error {
-	sharers := map[frameRef]int64{}
-	for i := range node.Children {
-		if place := node.Children[i].Place; place != nil && node.Level == 0 {
-			sharers[frameRef{place.Pack, place.Offset}]++
-		}
-	}
 	for i := range node.Children {
 		child := node.Children[i]
 		if child.ID.IsHole() {
@@ -165,7 +152,7 @@ func (c *census) children(ctx context.Context, node *tree.Node) error {
 		if node.Level > 0 {
 			err = c.node(ctx, child, node.Level-1)
 		} else {
-			err = c.chunk(ctx, child, sharers)
+			err = c.chunk(ctx, child)
 		}
 		if err != nil {
 			return err
@@ -174,8 +161,8 @@ func (c *census) children(ctx context.Context, node *tree.Node) error {
 	return nil
 }
 
-// chunk marks a chunk at the first of its places. sharers tells how many chunks of the leaf share a frame.
-func (c *census) chunk(ctx context.Context, child tree.Child, sharers map[frameRef]int64) error {
+// chunk marks a chunk at the first of its places.
+func (c *census) chunk(ctx context.Context, child tree.Child) error {
 	places, err := c.places(ctx, child)
 	if err != nil {
 		return err
@@ -189,9 +176,7 @@ func (c *census) chunk(ctx context.Context, child tree.Child, sharers map[frameR
 			continue
 		}
 		c.needMore(shelf, i, place)
-		if shelf.needChunk(i, place.Offset, place.Slot) {
-			c.fresh += int64(place.Stored) / max(1, sharers[frameRef{place.Pack, place.Offset}])
-		}
+		shelf.needChunk(i, place.Offset, place.Slot)
 		c.breaks.at(place, i)
 		return nil
 	}

@@ -327,13 +327,29 @@ func Frees(ctx context.Context, c Config, without []holdfast.PointID) (int64, er
 			return 0, err
 		}
 	}
-	fresh, nodes := p.census.fresh, p.census.tree.liveBytes()
+	chunks := make([]float64, p.census.data.len())
+	for i := range chunks {
+		chunks[i] = p.census.data.chunks(i)
+	}
+	nodes := p.census.tree.liveBytes()
 	for _, point := range removed {
 		if err := p.census.mark(ctx, point); err != nil {
 			return 0, err
 		}
 	}
-	return p.census.fresh - fresh + p.census.tree.liveBytes() - nodes, nil
+	frees := p.census.tree.liveBytes() - nodes
+	for i, before := range chunks {
+		more := p.census.data.chunks(i) - before
+		if more <= 0 {
+			continue
+		}
+		items, err := p.items(ctx, p.census.data.name(i), p.census.data.size(i))
+		if err != nil && !stored.IsDamage(err) {
+			return 0, err
+		}
+		frees += int64(float64(p.census.data.size(i)) * min(1, more/float64(max(1, items))))
+	}
+	return frees, nil
 }
 
 // Unneeded returns the names of all objects that are going to be condemned or deleted because nothing needs them now, without packs
