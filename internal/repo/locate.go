@@ -13,6 +13,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
 	"github.com/holdfast-backup/holdfast/internal/repo/packlist"
 	"github.com/holdfast-backup/holdfast/internal/repo/seal"
+	"github.com/holdfast-backup/holdfast/internal/repo/shadow"
 	"github.com/holdfast-backup/holdfast/internal/repo/stored"
 	"github.com/holdfast-backup/holdfast/internal/repo/tree"
 )
@@ -41,7 +42,7 @@ func (s *runSet) notice(ctx context.Context, name string, err error) {
 
 // twice sees through what somebody put over a run.
 func (s *runSet) twice(ctx context.Context, name string, read func() error) error {
-	return twice(ctx, s.r.store, name, read)
+	return shadow.Twice(ctx, s.r.store, name, read)
 }
 
 // live returns the live runs of a state. Only runs of which the log says nothing are opened.
@@ -215,7 +216,7 @@ func (r *Repository) opener(ctx context.Context, pack string) (*seal.Opener, err
 // over the pack is seen through.
 func (r *Repository) readFrame(ctx context.Context, place *chunk.Place, target, stored []byte) (plain, scratch []byte, err error) {
 	pack, scratch := place.Pack.Name(), stored
-	err = twice(ctx, r.store, pack, func() (err error) {
+	err = shadow.Twice(ctx, r.store, pack, func() (err error) {
 		plain, scratch, err = r.openFrame(ctx, place, target, scratch)
 		if isDamage(err) {
 			r.openers.Drop(pack)

@@ -5,11 +5,13 @@ import (
 	"io"
 	"iter"
 	"slices"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/repo/chunk"
+	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
 	"github.com/holdfast-backup/holdfast/internal/repo/seal"
 	"github.com/holdfast-backup/holdfast/internal/repo/tree"
 )
@@ -24,6 +26,28 @@ type PointReader struct {
 // KindNotFound, several are KindInvalid.
 func (r *Repository) ResolvePoint(id holdfast.PointID) (holdfast.PointID, error) {
 	return resolvePoint(r.oplog.State(), id, r.URL())
+}
+
+// resolvePoint returns the id of the one visible restore point whose id is, or begins with, what is given.
+func resolvePoint(state oplog.State, id holdfast.PointID, url string) (holdfast.PointID, error) {
+	if state.Point(id) != nil {
+		return id, nil
+	}
+	var matches []holdfast.PointID
+	for i := range state.Points {
+		if id != "" && strings.HasPrefix(string(state.Points[i].ID), string(id)) {
+			matches = append(matches, state.Points[i].ID)
+		}
+	}
+	switch len(matches) {
+	case 1:
+		return matches[0], nil
+	case 0:
+		return "", holdfast.Errorf(holdfast.KindNotFound, "there is no restore point %q", id).WithField("point").
+			WithHint("list what there is with: holdfast repo points --repo %s", url)
+	}
+	return "", holdfast.Errorf(holdfast.KindInvalid, "%q is the beginning of %d restore points", id, len(matches)).WithField("point").
+		WithHint("write one of them out: %s", matches)
 }
 
 // OpenPoint opens a visible restore point, by its id or by a beginning of it as ResolvePoint takes it. A damaged manifest is

@@ -10,6 +10,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/clock"
 	"github.com/holdfast-backup/holdfast/internal/repo/ledger"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
+	"github.com/holdfast-backup/holdfast/internal/repo/shadow"
 	"github.com/holdfast-backup/holdfast/internal/repo/verify"
 )
 
@@ -43,7 +44,7 @@ func Verify(ctx context.Context, store blob.Store, o VerifyOptions) (Report, err
 	if o.Level == VerifyComplete && o.Repository == nil {
 		return Report{}, holdfast.Errorf(holdfast.KindWrongKey, "level 2 decrypts, so it needs the repository's password").WithHint("give the password, or verify at level 1")
 	}
-	store, err := seeThrough(ctx, store)
+	store, err := shadow.Open(ctx, store, oplog.ProvesItself)
 	if err != nil {
 		return Report{}, err
 	}
@@ -53,7 +54,7 @@ func Verify(ctx context.Context, store blob.Store, o VerifyOptions) (Report, err
 // verifyThrough runs a verification of a store that is seen through.
 func verifyThrough(ctx context.Context, store blob.Store, o verify.Options, began time.Time) (Report, error) {
 	report, err := verify.Run(ctx, store, o)
-	report.Shadowed, report.Began = append([]string{}, shadowedIn(store)...), began
+	report.Shadowed, report.Began = shadow.In(store), began
 	return report, err
 }
 
@@ -138,7 +139,7 @@ func (r *Repository) VerifyShare(ctx context.Context, o ShareOptions) (Share, er
 		return Share{}, holdfast.Errorf(holdfast.KindInvalid, "every byte within %v cannot be promised", o.Within).WithField("within").
 			WithHint("give a number of days from 1 to %d, such as 30d", int(WithinMax/ledger.Day))
 	}
-	store, err := seeThrough(ctx, r.store.Store)
+	store, err := shadow.Open(ctx, r.store.Store, oplog.ProvesItself)
 	if err != nil {
 		return Share{}, err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
 	"github.com/holdfast-backup/holdfast/internal/repo/seal"
+	"github.com/holdfast-backup/holdfast/internal/repo/shadow"
 )
 
 // Rebuilt is what RebuildIndex did.
@@ -99,7 +100,7 @@ func (r *Repository) directory(ctx context.Context, name string) ([]index.Entry,
 		return nil, err
 	}
 	var object *seal.Object
-	err = twice(ctx, r.store, name, func() (err error) {
+	err = shadow.Twice(ctx, r.store, name, func() (err error) {
 		object, err = seal.OpenObject(ctx, r.store, name, r.ring, r.codec, layout.ObjectBytesMax)
 		return err
 	})

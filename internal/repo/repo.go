@@ -24,8 +24,10 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo/index"
 	"github.com/holdfast-backup/holdfast/internal/repo/keys"
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
+	"github.com/holdfast-backup/holdfast/internal/repo/lock"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
 	"github.com/holdfast-backup/holdfast/internal/repo/seal"
+	"github.com/holdfast-backup/holdfast/internal/repo/shadow"
 	"github.com/holdfast-backup/holdfast/internal/repo/stored"
 	"github.com/holdfast-backup/holdfast/internal/repo/tree"
 )
@@ -179,7 +181,7 @@ func mustBeEmpty(ctx context.Context, store blob.Store) error {
 // Open opens a repository. No repository there is KindNotFound, a password that does not fit KindWrongKey, a repository of a
 // newer version KindInvalid, damage that prevents opening KindCorrupt.
 func Open(ctx context.Context, store blob.Store, o OpenOptions) (*Repository, error) {
-	store, err := seeThrough(ctx, store, layout.LogEntry, layout.State, layout.IndexRun)
+	store, err := shadow.Open(ctx, store, oplog.ProvesItself, layout.LogEntry, layout.State, layout.IndexRun)
 	if err != nil {
 		return nil, err
 	}
@@ -201,7 +203,9 @@ func Open(ctx context.Context, store blob.Store, o OpenOptions) (*Repository, er
 			return readNamed(ctx, counting, name, layout.KeyObjectBytesMax)
 		},
 		Log: entries, Password: o.Password, Vault: o.Vault, Installation: o.Installation, Clock: o.Clock, Logger: o.Log,
-		LockLike: func(ctx context.Context, added, others []string) error { return lockLike(ctx, counting, added, others) },
+		LockLike: func(ctx context.Context, added, others []string) error {
+			return lock.Like(ctx, counting, added, others)
+		},
 	})
 	if err != nil {
 		if unproven != nil && (isDamage(err) || holdfast.IsKind(err, holdfast.KindWrongKey)) {
@@ -229,7 +233,7 @@ func Open(ctx context.Context, store blob.Store, o OpenOptions) (*Repository, er
 // log names must be there.
 func readNamed(ctx context.Context, store blob.Reader, name string, limit int64) ([]byte, error) {
 	var data []byte
-	err := twice(ctx, store, name, func() (err error) {
+	err := shadow.Twice(ctx, store, name, func() (err error) {
 		data, err = stored.Read(ctx, store, name, limit)
 		return err
 	})
@@ -262,14 +266,17 @@ func (r *Repository) Damage() []oplog.Problem { return r.oplog.Damage() }
 type countingStore struct {
 	blob.Store
 	added  *atomic.Int64
-	births *keeper // of what is put; nil for what is born without a lock
+	births *lock.Keeper // of what is put; nil for what is born without a lock
 }
+
+// Below implements shadow.Wrapper.
+func (c *countingStore) Below() blob.Store { return c.Store }
 
 // Put implements blob.Store.
 func (c *countingStore) Put(ctx context.Context, name string, data []byte, o blob.PutOptions) error {
 	var err error
 	if c.births != nil {
-		err = c.births.put(ctx, c.Store, name, data)
+		err = c.births.Put(ctx, name, data)
 	} else {
 		err = c.Store.Put(ctx, name, data, o)
 	}

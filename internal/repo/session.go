@@ -17,7 +17,6 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo/index"
 	"github.com/holdfast-backup/holdfast/internal/repo/keys"
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
-	"github.com/holdfast-backup/holdfast/internal/repo/lock"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
 	"github.com/holdfast-backup/holdfast/internal/repo/packlist"
 	"github.com/holdfast-backup/holdfast/internal/repo/seal"
@@ -28,7 +27,7 @@ import (
 // harm. WriteDisk may run for several disks at the same time; Publish and Close end the session.
 type Session struct {
 	r       *Repository // where locks were asked for: one whose objects are born locked
-	kept    *keeper
+	kept    *promise
 	id      holdfast.SessionID
 	begin   BeginOptions
 	finder  *finder
@@ -80,13 +79,9 @@ type BeginOptions struct {
 func (r *Repository) Begin(ctx context.Context, o BeginOptions) (*Session, error) {
 	id := holdfast.SessionID(keys.Random(16))
 	before := r.BytesAdded()
-	var kept *keeper
-	if !o.RetainUntil.IsZero() {
-		var err error
-		if kept, err = r.newKeeper(ctx, lock.Terms{Until: o.RetainUntil, RequestsMax: o.LockRequestsMax}); err != nil {
-			return nil, err
-		}
-		r = kept.born()
+	r, kept, err := r.promise(ctx, o)
+	if err != nil {
+		return nil, err
 	}
 	journal, err := journalOf(o.Resources, id)
 	if err != nil {
@@ -95,7 +90,7 @@ func (r *Repository) Begin(ctx context.Context, o BeginOptions) (*Session, error
 	var state oplog.State
 	_, err = r.oplog.Append(ctx, func(s oplog.State) (oplog.Entry, error) {
 		state = s
-		return oplog.Entry{Kind: oplog.Begin, Session: &id, Subject: r.hasher.Subject(o.VM), Parents: o.Parents, Private: journal, LockUntil: kept.entryUntil()}, nil
+		return oplog.Entry{Kind: oplog.Begin, Session: &id, Subject: r.hasher.Subject(o.VM), Parents: o.Parents, Private: journal, LockUntil: kept.For(layout.EntryName(0))}, nil
 	})
 	if err != nil {
 		return nil, err
@@ -295,7 +290,7 @@ func (s *Session) publishOnce(ctx context.Context, point holdfast.Point, resourc
 			return oplog.Entry{}, err
 		}
 		return runs.in(oplog.Entry{
-			Kind: oplog.Publish, Session: &s.id, Point: point.ID, Manifest: manifest, List: list, Private: summary, LockUntil: s.kept.entryUntil(),
+			Kind: oplog.Publish, Session: &s.id, Point: point.ID, Manifest: manifest, List: list, Private: summary, LockUntil: s.kept.For(layout.EntryName(0)),
 		}), nil
 	})
 	if err != nil {
@@ -305,7 +300,7 @@ func (s *Session) publishOnce(ctx context.Context, point holdfast.Point, resourc
 	s.cancel(nil)
 	published := Published{ID: point.ID, StoredBytes: s.r.BytesAdded() - s.begun}
 	s.r.checkpoint(ctx)
-	published.LockedUntil, published.LocksRenewed = s.kept.result()
+	published.LockedUntil, published.LocksRenewed = s.kept.Result()
 	s.r.tend(ctx, s.written.count())
 	if s.healed.Load() {
 		s.r.noteHealed(ctx)

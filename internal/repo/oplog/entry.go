@@ -186,6 +186,16 @@ func Check(stored []byte, n uint64) error {
 	return err
 }
 
+// ProvesItself returns an error unless stored bytes have the form, number and checksum of entry n. One of a newer version has
+// them too.
+func ProvesItself(stored []byte, n uint64) error {
+	err := Check(stored, n)
+	if holdfast.IsKind(err, holdfast.KindInvalid) {
+		return nil
+	}
+	return err
+}
+
 func newer(n uint64, kind Kind) error {
 	return holdfast.Errorf(holdfast.KindInvalid, "log entry %d (%q) was written by a newer version of Holdfast", n, kind).
 		WithHint("open the repository with a version that knows its format; this one knows format %d", layout.FormatVersion)

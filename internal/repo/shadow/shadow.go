@@ -111,7 +111,7 @@ func ByName(versions iter.Seq2[blob.Version, error]) iter.Seq2[[]blob.Version, e
 func (s *Store) Shadowed() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Sorted(maps.Keys(s.answers))
+	return append([]string{}, slices.Sorted(maps.Keys(s.answers))...)
 }
 
 // Read implements blob.Reader.
