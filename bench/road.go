@@ -72,19 +72,27 @@ func oneJourney(ctx context.Context, o options, d disks, row func(name string, t
 	for _, repo := range []struct{ name, url string }{
 		{"a folder", filepath.Join(place, "repo")}, {"the twin's blobs", "azblob://" + roadAccount + "/" + roadContainer + "/bench"},
 	} {
-		if err := backAndForth(ctx, o, place, repo.name, repo.url, serve, take, row); err != nil {
+		if err := (journey{o, place, serve, take, row}).backAndForth(ctx, repo.name, repo.url); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// journey is what the ways through the twin share.
+type journey struct {
+	o           options
+	place       string
+	serve, take float64 // seconds that the twin alone takes
+	row         func(name string, took, ceiling float64)
+}
+
 // backAndForth backs the VM up into a repository and restores it from there.
-func backAndForth(ctx context.Context, o options, place, name, url string, serve, take float64, row func(name string, took, ceiling float64)) error {
+func (j journey) backAndForth(ctx context.Context, name, url string) error {
 	run := func(args ...string) (sample, error) {
 		return measured(ctx, command{
-			args: append([]string{o.holdfast}, append(args, "--repo", url)...), dir: place,
-			env: []string{"HOLDFAST_REPO_PASSWORD=" + password, "HOLDFAST_AZURE=" + filepath.Join(place, "twin", "azure.yaml"), "HOME=" + place},
+			args: append([]string{j.o.holdfast}, append(args, "--repo", url)...), dir: j.place,
+			env: []string{"HOLDFAST_REPO_PASSWORD=" + password, "HOLDFAST_AZURE=" + filepath.Join(j.place, "twin", "azure.yaml"), "HOME=" + j.place},
 		})
 	}
 	if _, err := run("repo", "init"); err != nil {
@@ -94,12 +102,12 @@ func backAndForth(ctx context.Context, o options, place, name, url string, serve
 	if err != nil {
 		return err
 	}
-	row("backup into "+name, s.seconds, serve)
+	j.row("backup into "+name, s.seconds, j.serve)
 	s, err = run("restore", "vm", "--point", "2", "--name", "again-"+filepath.Base(url), "--resource-group", "shop")
 	if err != nil {
 		return err
 	}
-	row("restore from "+name+", read back and compared", s.seconds, take)
+	j.row("restore from "+name+", read back and compared", s.seconds, j.take)
 	return nil
 }
 
