@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -98,9 +99,7 @@ func (c *craft) append(k *keys, generation uint32, f fields) {
 		"holdfast": 1, "n": last + 1, "repository": k.repositoryID(), "previous": hashed(previous), "generation": generation,
 		"time": "2026-03-02T00:00:00Z", "writer": strings.Repeat("0", 32), "a field of tomorrow": []int{1},
 	}
-	for name, value := range f {
-		whole[name] = value
-	}
+	maps.Copy(whole, f)
 	line, err := json.Marshal(whole)
 	must(c.t, err)
 	key, err := k.ofGeneration(generation, k.repository, "holdfast log 1")
@@ -141,8 +140,8 @@ func (c *craft) sealAll(k *keys, generation uint32, kind byte, plains [][]byte, 
 }
 
 // move writes a pack again as a new object, its frames in reverse order and in another generation, and removes the old one:
-// so neither hints nor index lead to its content any more.
-func (c *craft) move(name string, kind byte, generation uint32) {
+// so neither hints nor index lead to its content any more. change, if there is one, changes what is in a frame.
+func (c *craft) move(name string, kind byte, generation uint32, change func(plain []byte)) {
 	c.t.Helper()
 	r := &repository{folders: folders{c.folder}, keys: c.keys}
 	unzip, err := newDecompressor()
@@ -162,7 +161,11 @@ func (c *craft) move(name string, kind byte, generation uint32) {
 			if len(plain) != frame.plain {
 				return damaged("a frame has %d bytes, its directory says %d", len(plain), frame.plain)
 			}
-			plains = append(plains, slices.Clone(plain))
+			plain = slices.Clone(plain)
+			if change != nil {
+				change(plain)
+			}
+			plains = append(plains, plain)
 			records = binary.BigEndian.AppendUint32(records, uint32(len(plain)+sealOverhead))
 			records = binary.BigEndian.AppendUint32(records, uint32(len(plain)))
 			records = binary.BigEndian.AppendUint16(records, uint16(len(frame.ids)))
@@ -203,9 +206,7 @@ func (c *craft) passwordSlot(repositoryKey []byte, password string, more fields)
 		"time": 1, "memoryKiB": 8, "threads": 1, "salt": salt, "nonce": nonce,
 		"wrapped": c.gcm(argon(password, salt), nonce, repositoryKey, bound("holdfast slot 1", c.keys.repository)),
 	}
-	for name, value := range more {
-		s[name] = value
-	}
+	maps.Copy(s, more)
 	return c.putJSON(s)
 }
 

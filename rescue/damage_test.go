@@ -64,16 +64,71 @@ func TestMovedPacks(t *testing.T) {
 		t.Run("without "+gone, func(t *testing.T) {
 			c := newCraft(t, g)
 			for _, name := range c.names("data") {
-				c.move(name, kindData, 1)
+				c.move(name, kindData, 1, nil)
 			}
 			for _, name := range c.names("tree") {
-				c.move(name, kindTree, 1)
+				c.move(name, kindTree, 1, nil)
 			}
 			if gone != "" {
 				c.remove(gone)
 			}
 			c.whole(g, g.Password, 6)
 		})
+	}
+}
+
+// TestWrongHints proves that a hint which leads to other bytes, whole and authentic, does no harm: what counts is the id.
+func TestWrongHints(t *testing.T) {
+	g := goldenNamed(t, "v1")
+	c := newCraft(t, g)
+	changed := 0
+	for _, name := range c.names("tree") {
+		c.move(name, kindTree, 1, func(plain []byte) {
+			n, err := parseNode(plain, 8, [32]byte{})
+			must(t, err)
+			for i := range n.children {
+				plain[len(plain)-2*i-1] ^= 1 // the slot
+				changed++
+			}
+		})
+	}
+	c.whole(g, g.Password, 6)
+	c.remove("index")
+	c.whole(g, g.Password, 6)
+	if changed == 0 {
+		t.Error("no hint was changed")
+	}
+}
+
+// TestProof proves that the root of a file is that of its bytes: it tells one flipped bit, wherever it is, and a hole is the
+// same as zeros.
+func TestProof(t *testing.T) {
+	g := goldenNamed(t, "v1")
+	point := g.Points[0]
+	r, err := openRepository(folders{g.folder()}, secret{password: g.Password})
+	must(t, err)
+	_, _, content := bring(t, g.Password, g.folder(), point.ID, "os")
+	s, err := shapeOf(r.state.parameters, int64(len(content)))
+	must(t, err)
+	root := func(content []byte) string {
+		file, err := os.Create(filepath.Join(t.TempDir(), "file")) // without holes
+		must(t, err)
+		defer file.Close()
+		_, err = file.Write(content)
+		must(t, err)
+		root, err := rootOfFile(t.Context(), r.keys, s, file)
+		must(t, err)
+		return hex.EncodeToString(root[:])
+	}
+	if got := root(content); got != point.Disks[0].Root {
+		t.Errorf("root %s, want %s", got, point.Disks[0].Root)
+	}
+	for at := 0; at < len(content); at += len(content)/20 + 1 {
+		content[at] ^= 1
+		if root(content) == point.Disks[0].Root {
+			t.Errorf("byte %d does not count", at)
+		}
+		content[at] ^= 1
 	}
 }
 
@@ -332,7 +387,7 @@ func TestKeys(t *testing.T) {
 	c.append(c.keys, 1, fields{"kind": "remove", "points": []string{g.Points[1].ID}}) // whoever kept the old key
 	c.keys = &newKeys
 	for _, name := range c.names("data") {
-		c.move(name, kindData, 2)
+		c.move(name, kindData, 2, nil)
 	}
 
 	file := filepath.Join(t.TempDir(), "key")
