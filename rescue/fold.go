@@ -150,7 +150,7 @@ func (s *state) objection(e *entry) string {
 	case "owner":
 		return unless(e.Epoch == s.epoch+1, "its epoch is not the next one")
 	case "begin":
-		if e.Owner != s.owner && s.owner != "" {
+		if s.owner != "" && (e.Owner != s.owner || e.Epoch != s.epoch) {
 			return "another installation owns the repository"
 		}
 		return unless(open == nil && s.visible(e.Parents...), "its session exists, or its parents are not visible")
