@@ -137,6 +137,16 @@ func TestWrongPlaces(t *testing.T) {
 	}
 }
 
+// TestRunPrefixes proves that a run is passed over for ids that the log says it cannot hold, and for no other.
+func TestRunPrefixes(t *testing.T) {
+	id := [32]byte{0b10100111, 0b11000000}
+	for prefix, want := range map[string]bool{"": true, "1": true, "0": false, "1010": true, "1011": false, "1010011111": true, "1010011110": false, strings.Repeat("1", 257): false, "2": false} {
+		if got := (liveRun{prefix: prefix}).mayHold(id); got != want {
+			t.Errorf("prefix %q: %t", prefix, got)
+		}
+	}
+}
+
 // TestProof proves that the root of a file is that of its bytes: it tells one flipped bit, wherever it is, and a hole is the
 // same as zeros.
 func TestProof(t *testing.T) {

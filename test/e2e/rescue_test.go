@@ -145,6 +145,31 @@ func TestRescue_GoldenRepositories(t *testing.T) {
 	}
 }
 
+// TestRescue_SourceBuildsOffline proves that the archive which is to be kept beside repositories holds all that the second
+// reader is built from: it is unpacked elsewhere and built without a network and without modules of this machine.
+func TestRescue_SourceBuildsOffline(t *testing.T) {
+	folder := t.TempDir()
+	archive := filepath.Join(folder, "rescue-source.tar.gz")
+	call := func(dir string, name string, arguments ...string) {
+		t.Helper()
+		command := exec.Command(name, arguments...)
+		command.Dir = dir
+		if strings.HasPrefix(dir, folder) {
+			command.Env = append(os.Environ(), "GOPROXY=off", "GOWORK=off", "GOMODCACHE="+filepath.Join(folder, "none"))
+		}
+		if output, err := command.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", name, err, output)
+		}
+	}
+	call("../..", "scripts/rescue-source.sh", archive)
+	call(folder, "tar", "-xzf", archive)
+	call(filepath.Join(folder, "rescue"), "go", "build", "-mod=vendor", "-o", filepath.Join(folder, "built"), ".")
+	call(folder, filepath.Join(folder, "built"), "help")
+	if _, err := os.Stat(filepath.Join(folder, "doc", "format.md")); err != nil {
+		t.Error(err)
+	}
+}
+
 // randomImage is an image file that changes between backups: its size is odd, and most of it is a hole.
 type randomImage struct {
 	path   string
