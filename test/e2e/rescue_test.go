@@ -150,7 +150,7 @@ func TestRescue_GoldenRepositories(t *testing.T) {
 func TestRescue_SourceBuildsOffline(t *testing.T) {
 	folder := t.TempDir()
 	archive := filepath.Join(folder, "rescue-source.tar.gz")
-	call := func(dir string, name string, arguments ...string) {
+	call := func(dir, name string, arguments ...string) {
 		t.Helper()
 		command := exec.Command(name, arguments...)
 		command.Dir = dir
