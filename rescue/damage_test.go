@@ -361,6 +361,22 @@ func TestLostEntries(t *testing.T) {
 	})
 }
 
+// TestEntrySum proves that an entry tells any change of any byte without a key.
+func TestEntrySum(t *testing.T) {
+	content, err := os.ReadFile(path(goldenNamed(t, "v1").folder(), entryName(1)))
+	must(t, err)
+	if _, err := parseEntry(content); err != nil {
+		t.Fatal(err)
+	}
+	for at := range content {
+		content[at] ^= 1
+		if _, err := parseEntry(content); !isKind(err, kindCorrupt) {
+			t.Errorf("byte %d: %v", at, err)
+		}
+		content[at] ^= 1
+	}
+}
+
 // TestForgedEntries proves that nobody without a key makes a point vanish, or the reader stop.
 func TestForgedEntries(t *testing.T) {
 	g := goldenNamed(t, "v1")

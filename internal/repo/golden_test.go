@@ -52,6 +52,7 @@ func TestGolden(t *testing.T) {
 	if *update {
 		writeGolden(t, "v1", golden{Password: repotest.Password}, func(_ blob.Store, r *repo.Repository) *golden { fillGolden(t, r, 23); return nil })
 		writeGolden(t, "v1-unencrypted", golden{}, func(_ blob.Store, r *repo.Repository) *golden { fillGolden(t, r, 2); return nil })
+		writeGolden(t, "v1-index", golden{Password: repotest.Password}, func(_ blob.Store, r *repo.Repository) *golden { fillGolden(t, r, 7); return nil })
 		writeGolden(t, "v1-keys", golden{Password: repotest.Password}, func(store blob.Store, r *repo.Repository) *golden { return fillGoldenKeys(t, store, r) })
 	}
 	descriptions, err := filepath.Glob(filepath.Join(goldenFolder, "*.json"))
