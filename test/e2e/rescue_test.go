@@ -205,7 +205,7 @@ func (i randomImage) change(t *testing.T) []byte {
 }
 
 // TestRescue_RandomRepository proves that both readers bring back what was backed up, point by point, from a repository that
-// Holdfast has written now, and that the second one does so without index, checkpoints and lists, too.
+// Holdfast has written and collected now, and that the second one does so without index, checkpoints and lists, too.
 // RESCUE_SEED replays a run.
 func TestRescue_RandomRepository(t *testing.T) {
 	seed := rand.Uint64()
@@ -241,6 +241,16 @@ func TestRescue_RandomRepository(t *testing.T) {
 	points := r.compare(repo, same)
 	if len(points) != len(contents) {
 		t.Errorf("%d points, want %d", len(points), len(contents))
+	}
+	for i, p := range points { // half of them go, so that packs go or are written anew, and hints become stale
+		if i%2 == 0 {
+			r.do(new(any), r.holdfast, "repo", "remove", "--repo", repo, "--point", p.ID)
+			delete(contents, p.ID)
+		}
+	}
+	r.do(new(any), r.holdfast, "repo", "collect", "--repo", repo)
+	if points = r.compare(repo, same); len(points) != len(contents) {
+		t.Errorf("after a collection %d points, want %d", len(points), len(contents))
 	}
 	for _, folder := range []string{"index", "state", "lists"} {
 		must(t, os.RemoveAll(filepath.Join(repo, folder)))
