@@ -110,6 +110,7 @@ func (a *app) tellInfo(ctx context.Context, r *repo.Repository) error {
 			{"stored by them", cli.Bytes(info.StoredBytes)},
 			{"index runs", fmt.Sprint(info.IndexRuns)},
 			{"log entries", fmt.Sprint(info.LogEntries)},
+			{"every byte read", sinceText(info.ProvenSince)},
 		}
 		for _, row := range rows {
 			if _, err := fmt.Fprintf(w, "%-15s %s\n", row[0], row[1]); err != nil {
@@ -135,7 +136,8 @@ func (a *app) repoPoints() *cobra.Command {
 // pointRow is a restore point in the result of `repo points`. Its disks have what those of `backup` have.
 type pointRow struct {
 	repo.PointSummary
-	Disks []pointDisk `json:"disks"`
+	Damaged bool        `json:"damaged"`
+	Disks   []pointDisk `json:"disks"`
 }
 
 type pointDisk struct {
@@ -156,6 +158,19 @@ func newPointRow(p repo.PointSummary) pointRow {
 	return row
 }
 
+// state says in a word what a person must know before trusting the point.
+func (p pointRow) state() string {
+	switch {
+	case p.Damaged:
+		return "DAMAGED"
+	case len(p.Suspect) > 0:
+		return "SUSPECT"
+	case p.ProvenAt != nil:
+		return "read again"
+	}
+	return ""
+}
+
 func (a *app) listPoints(ctx context.Context, vm string) error {
 	r, err := a.openRepository(ctx)
 	if err != nil {
@@ -165,10 +180,16 @@ func (a *app) listPoints(ctx context.Context, vm string) error {
 	if err != nil {
 		return err
 	}
+	damaged, err := r.DamagedPoints(ctx)
+	if err != nil {
+		return err
+	}
 	points := []pointRow{}
 	for _, p := range all {
 		if vm == "" || strings.EqualFold(p.Name, vm) || p.VM.Equal(holdfast.ResourceID(vm)) {
-			points = append(points, newPointRow(p))
+			row := newPointRow(p)
+			row.Damaged = damaged[p.ID]
+			points = append(points, row)
 		}
 	}
 	return a.console.Result(points, func(w io.Writer) error {
@@ -191,136 +212,11 @@ func (a *app) listPoints(ctx context.Context, vm string) error {
 				how = fmt.Sprintf("%d of %d full", full, len(p.Disks))
 			}
 			rows = append(rows, []string{
-				string(p.ID), p.Name, cli.Time(p.Time), fmt.Sprint(len(p.Disks)), cli.Bytes(size), how, cli.Bytes(read), cli.Bytes(p.StoredBytes),
+				string(p.ID), p.Name, cli.Time(p.Time), fmt.Sprint(len(p.Disks)), cli.Bytes(size), how, cli.Bytes(read), cli.Bytes(p.StoredBytes), p.state(),
 			})
 		}
-		return cli.Table(w, []string{"POINT", "MACHINE", "TIME", "DISKS", "SIZE", "READ HOW", "READ", "STORED"}, rows)
+		return cli.Table(w, []string{"POINT", "MACHINE", "TIME", "DISKS", "SIZE", "READ HOW", "READ", "STORED", "STATE"}, rows)
 	})
-}
-
-func (a *app) repoVerify() *cobra.Command {
-	var level int
-	cmd := &cobra.Command{
-		Use: "verify", Short: "Check a repository for damage", Args: noArguments,
-		Long: `Check a repository for damage. Level 1 reads all stored bytes and needs no password; level 2 decrypts everything and follows
-every restore point to its last chunk. Without --level: 2 when the password is given, else 1. The exit code is 4 when damage is found.`,
-		Example: `  holdfast repo verify --repo /backups --password-file secret
-  holdfast repo verify --repo /backups --level 1`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.verify(cmd.Context(), repo.VerifyLevel(level)) },
-	}
-	a.repoFlags(cmd)
-	cmd.Flags().IntVar(&level, "level", 0, "1: stored bytes, 2: everything")
-	return cmd
-}
-
-func (a *app) verify(ctx context.Context, level repo.VerifyLevel) error {
-	if level < 0 || level > repo.VerifyComplete {
-		return holdfast.Errorf(holdfast.KindInvalid, "level %d is not known", level).WithField("level").WithHint("give --level 1 or --level 2")
-	}
-	store, err := a.store(ctx)
-	if err != nil {
-		return err
-	}
-	o := repo.VerifyOptions{Level: level, Clock: a.clock}
-	if o.Repository, err = a.openForVerify(ctx, store, level); err != nil {
-		return err
-	}
-	if o.Level == 0 {
-		o.Level = repo.VerifyStored
-		if o.Repository != nil {
-			o.Level = repo.VerifyComplete
-		}
-	}
-	progress := a.console.NewProgress(a.clock)
-	bar := progress.Bar("verify", 0)
-	o.Progress = func(_ int, bytes int64) { bar.Add(bytes) }
-	report, err := repo.Verify(ctx, store.objects, o)
-	progress.Wait(err)
-	if err != nil {
-		return err
-	}
-	if err := a.console.Result(report, func(w io.Writer) error { return tellReport(w, report) }); err != nil {
-		return err
-	}
-	if !report.OK {
-		return errDamageTold
-	}
-	return nil
-}
-
-// openForVerify opens the repository where that is possible and wanted. Without a password, or when damage prevents opening,
-// verification goes on without a key.
-func (a *app) openForVerify(ctx context.Context, store openStore, level repo.VerifyLevel) (*repo.Repository, error) {
-	password, err := a.password()
-	if err != nil {
-		return nil, err
-	}
-	r, err := repo.Open(ctx, store.objects, repo.OpenOptions{Password: password, Clock: a.clock, Tool: tool(), Log: a.log()})
-	switch {
-	case err == nil:
-		return r, nil
-	case level != repo.VerifyComplete && holdfast.IsKind(err, holdfast.KindCorrupt):
-		a.console.Note("Warning: the repository cannot be opened (%v); checking stored bytes without a key", err)
-		return nil, nil
-	case level != repo.VerifyComplete && holdfast.IsKind(err, holdfast.KindWrongKey) && password == "":
-		return nil, nil
-	}
-	return nil, withOpenHint(err, store.objects.URL())
-}
-
-func tellReport(w io.Writer, report repo.Report) error {
-	verdict := "The repository is sound"
-	if !report.OK {
-		verdict = "The repository is damaged"
-	}
-	if _, err := fmt.Fprintf(w, "%s: %d objects, %s, checked at level %d\n", verdict, report.Checked, cli.Bytes(report.Bytes), report.Level); err != nil {
-		return err
-	}
-	if report.Orphans > 0 {
-		if _, err := fmt.Fprintf(w, "%d objects belong to no restore point: leftovers of runs that died or still work\n", report.Orphans); err != nil {
-			return err
-		}
-	}
-	if len(report.Shadowed) > 0 {
-		_, err := fmt.Fprintf(w, "Somebody overwrote or deleted %d objects; their older versions are whole and answer in their place. The first: %s\n", len(report.Shadowed), report.Shadowed[0])
-		if err != nil {
-			return err
-		}
-	}
-	for _, o := range report.Objects {
-		if _, err := fmt.Fprintf(w, "damaged  %s: %s\n", o.Name, o.Problem); err != nil {
-			return err
-		}
-	}
-	for _, id := range report.Points {
-		if _, err := fmt.Fprintf(w, "hit      restore point %s\n", id); err != nil {
-			return err
-		}
-	}
-	for _, vm := range report.VMs {
-		if _, err := fmt.Fprintf(w, "hit      machine %s\n", vm); err != nil {
-			return err
-		}
-	}
-	if report.OK {
-		return nil
-	}
-	return tellLines(w, whatToDo(report))
-}
-
-// whatToDo says what a person can do about damage.
-func whatToDo(report repo.Report) []string {
-	var lines []string
-	if len(report.Points) > 0 {
-		lines = append(lines, "Restore points that are not named are unhurt.")
-	}
-	for _, o := range report.Objects {
-		if strings.HasPrefix(o.Name, "data/") || strings.HasPrefix(o.Name, "tree/") || strings.HasPrefix(o.Name, "index/") {
-			return append(lines, "Bring the damaged objects back from a copy of the storage if there is one. Else move those in data and tree out of the repository",
-				"and run: holdfast repo rebuild-index. The next full backup (--full) then writes lost parts again where the source still has them.")
-		}
-	}
-	return append(lines, "Bring the damaged objects back from a copy of the storage if there is one.")
 }
 
 func (a *app) repoRebuildIndex() *cobra.Command {
@@ -403,6 +299,13 @@ func (a *app) export(ctx context.Context, point, disk string, o export.Options) 
 	d, err := p.Disk(holdfast.LUN(strings.ToLower(disk)))
 	if err != nil {
 		return err
+	}
+	damaged, err := r.DamagedPoints(ctx)
+	if err != nil {
+		return err
+	}
+	if damaged[p.Point().ID] { // other disks than the one that was hit can still be written
+		a.console.Note("Warning: the restore point %s is damaged; if this disk is hit, nothing will be written.", p.Point().ID)
 	}
 	progress := a.console.NewProgress(a.clock)
 	bar := progress.Bar("export", 0)

@@ -55,6 +55,8 @@ type disk struct {
 	name     holdfast.ResourceID // of the snapshot, chosen before it is made
 	snapshot machine.Snapshot
 	output   repo.DiskOutput
+	audit    repo.DiskAudit // what is to be kept of the audit of this run's change list; the zero value when there was none
+	audited  int64          // bytes
 }
 
 func (r *run) warn(ctx context.Context, sentence string) {
@@ -79,9 +81,12 @@ func (r *run) result() Result {
 	for i, d := range r.disks {
 		p := r.publication.Disks[i]
 		result.ReadBytes += p.ReadBytes
+		result.HealedBytes += d.output.HealedBytes
+		result.AuditedBytes += d.audited
 		result.Disks = append(result.Disks, DiskResult{
 			LUN: p.LUN, Name: p.Name, SizeBytes: p.SizeBytes, Root: p.Root, ReadBytes: p.ReadBytes, Full: p.Full, Reason: p.Reason,
-			SnapshotSKU: p.Snapshot.SKU, NewBytes: d.output.NewBytes, Duplicate: d.output.DuplicateBytes,
+			SnapshotSKU: p.Snapshot.SKU, NewBytes: d.output.NewBytes, Duplicate: d.output.DuplicateBytes, HealedBytes: d.output.HealedBytes,
+			AuditedBytes: d.audited, SuspectSince: d.audit.Since,
 		})
 	}
 	return result

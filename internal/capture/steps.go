@@ -175,7 +175,7 @@ type doubt struct {
 	cause  error
 }
 
-func (d *doubt) Error() string { return "the changes of a disk cannot be trusted: " + d.cause.Error() }
+func (d *doubt) Error() string { return "the changes of a disk cannot be used: " + d.cause.Error() }
 func (d *doubt) Unwrap() error { return d.cause }
 
 // doubtOf says why a list of changes is given up, "" when it is not.
@@ -205,6 +205,12 @@ func (r *run) write(ctx context.Context, d *disk, content machine.Content, exten
 		},
 	})
 	d.output = output
+	var damaged *repo.BaseDamaged
+	if errors.As(err, &damaged) && damaged.LUN == d.LUN {
+		r.mu.Lock()
+		r.doubted = &doubt{disk: d.UniqueID, reason: holdfast.FullSuspect, cause: err}
+		r.mu.Unlock()
+	}
 	return err
 }
 

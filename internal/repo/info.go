@@ -3,6 +3,7 @@ package repo
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
 )
@@ -22,6 +23,8 @@ type Info struct {
 	StoredBytes int64  `json:"storedBytes"` // added to the store by the visible points
 	IndexRuns   int    `json:"indexRuns"`
 	LogEntries  uint64 `json:"logEntries"`
+	// ProvenSince is the instant since which every stored byte has been read again; null while a part never was.
+	ProvenSince *time.Time `json:"provenSince"`
 }
 
 // Info sums up the state read last.
@@ -38,6 +41,7 @@ func (r *Repository) Info(ctx context.Context) (Info, error) {
 	info := Info{
 		ID: r.ID(), URL: r.URL(), Format: layout.FormatVersion, Encrypted: encrypted, ChunkSize: r.params.ChunkSize, FrameSize: r.params.FrameSize,
 		FanOut: r.params.FanOut, Owner: state.Owner, Points: len(points), IndexRuns: len(state.Runs), LogEntries: state.Next,
+		ProvenSince: r.ProvenSince(),
 	}
 	var vms []string
 	for _, p := range points {

@@ -205,6 +205,12 @@ type PointSummary struct {
 	Consistency holdfast.Consistency `json:"consistency"`
 	StoredBytes int64                `json:"storedBytes"` // what the point added to the store
 	Disks       []holdfast.PointDisk `json:"disks"`       // without Top
+	// ProvenAt is the instant since which everything that the point needs has been read; null when it has not, or not all of it.
+	ProvenAt *time.Time `json:"provenAt"`
+	// Audits are what was found out about the change lists of its disks, by disk; nil for a point that was not audited.
+	Audits map[holdfast.LUN]DiskAudit `json:"-"`
+	// Suspect are the disks whose content here rests on a change list that was found wrong later, or in this run.
+	Suspect []holdfast.LUN `json:"suspect"`
 
 	published uint64
 }
@@ -222,6 +228,13 @@ func (r *Repository) Points() ([]PointSummary, error) {
 			ID: p.ID, VM: sum.VM, Name: sum.Name, Time: sum.Time, Kind: sum.Kind, Consistency: sum.Consistency, StoredBytes: sum.StoredBytes, Disks: sum.Disks,
 			published: p.Published,
 		})
+		last := &points[len(points)-1]
+		if since, ok := state.Proven.Since(p.Published + 1); ok {
+			last.ProvenAt = &since
+		}
+		if last.Audits, err = r.auditsOf(p); err != nil {
+			return nil, err
+		}
 	}
 	slices.SortFunc(points, func(a, b PointSummary) int {
 		if c := a.Time.Compare(b.Time); c != 0 {
@@ -229,5 +242,6 @@ func (r *Repository) Points() ([]PointSummary, error) {
 		}
 		return int(int64(a.published) - int64(b.published))
 	})
+	markSuspect(points)
 	return points, nil
 }

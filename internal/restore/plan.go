@@ -167,6 +167,14 @@ func (f *Flow) newPlanner(ctx context.Context, id holdfast.PointID, name, group 
 	if err != nil {
 		return nil, err
 	}
+	damaged, err := f.config.Repository.DamagedPoints(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if damaged[reader.Point().ID] {
+		return nil, holdfast.Errorf(holdfast.KindCorrupt, "the restore point %s is damaged", reader.Point().ID).WithField("point").
+			WithHint("restore another one (holdfast repo points shows which are whole); the next backup of the machine writes again what its disks still hold; disks that are not hit can be exported")
+	}
 	p := &planner{flow: f, point: reader.Point(), name: name}
 	if p.source, err = readSource(p.point); err != nil {
 		return nil, err

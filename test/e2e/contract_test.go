@@ -110,8 +110,8 @@ func contractInventory(w *world) {
 }
 
 const (
-	backupFields     = "point string vm string time string consistency string readBytes number storedBytes number disks list warnings list"
-	backupDiskFields = "lun string name string sizeBytes number root string readBytes number full bool reason string snapshotSku string newBytes number duplicateBytes number"
+	backupFields     = "point string vm string time string consistency string readBytes number healedBytes number auditedBytes number storedBytes number disks list warnings list"
+	backupDiskFields = "lun string name string sizeBytes number root string readBytes number full bool reason string snapshotSku string newBytes number duplicateBytes number healedBytes number auditedBytes number"
 )
 
 func contractBackup(w *world) {
@@ -423,8 +423,8 @@ func contractPlaces(w *world) {
 }
 
 const (
-	infoFields   = "id string url string format number encrypted bool chunkSize number frameSize number fanOut number owner string vms number points number storedBytes number indexRuns number logEntries number"
-	verifyFields = "ok bool level number objects list points list vms list checkedObjects number checkedBytes number orphanObjects number shadowedObjects list healed list"
+	infoFields   = "id string url string format number encrypted bool chunkSize number frameSize number fanOut number owner string vms number points number storedBytes number indexRuns number logEntries number …"
+	verifyFields = "ok bool level number objects list points list vms list checkedObjects number checkedBytes number orphanObjects number shadowedObjects list healed list proof object"
 )
 
 func contractVerify(w *world) {
