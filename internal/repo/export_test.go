@@ -101,6 +101,9 @@ func InMemory(s *Session) (pending, entries int) {
 // FlushPacks stores the data pack that is being filled, however small.
 func FlushPacks(s *Session) { s.chunks.rotate() }
 
+// LiveRuns returns the live index runs of the state read last.
+func LiveRuns(r *Repository) []string { return r.oplog.State().Runs }
+
 // Condemnations returns the condemnation lists that the state keeps.
 func Condemnations(r *Repository) []string {
 	state := r.oplog.State()

@@ -16,6 +16,7 @@ type runChange struct {
 	added   []string
 	about   []oplog.RunAbout // of the runs in added
 	dropped []string
+	whole   bool // to be given up when another writer dropped one of the runs meanwhile: else what they hold would be said twice
 }
 
 // in returns the entry with the change in it.
@@ -159,13 +160,14 @@ func (r *Repository) tendIndex(ctx context.Context, entriesMax int) error {
 		if err := change.Tend(ctx, merger, entriesMax); err != nil {
 			return runChange{}, err
 		}
-		return changeOf(change), nil
+		merged := changeOf(change)
+		merged.whole = true
+		return merged, nil
 	})
 }
 
 // indexSession runs work in a session without a point, so that no collection takes the runs that it writes for leftovers, and appends
-// the change that it returns. When another writer dropped a run meanwhile that the change drops, the error is KindConflict: what the
-// change adds is said twice then.
+// the change that it returns. A change that must be whole and cannot be is KindConflict.
 func (r *Repository) indexSession(ctx context.Context, work func(context.Context, holdfast.SessionID, oplog.State) (runChange, error)) error {
 	session := holdfast.SessionID(keys.Random(16))
 	var state oplog.State // before the session
@@ -180,7 +182,7 @@ func (r *Repository) indexSession(ctx context.Context, work func(context.Context
 	if err == nil {
 		_, err = r.oplog.Append(ctx, func(s oplog.State) (oplog.Entry, error) {
 			for _, name := range change.dropped {
-				if !slices.Contains(s.Runs, name) {
+				if change.whole && !slices.Contains(s.Runs, name) {
 					return oplog.Entry{}, holdfast.Errorf(holdfast.KindConflict, "another writer has merged the index meanwhile").WithHint("run again")
 				}
 			}

@@ -289,3 +289,41 @@ func TestDiskReader_Changes(t *testing.T) {
 		t.Errorf("%d reads of tree packs", counted.reads["tree"])
 	}
 }
+
+// A backup that merges the runs which a rebuild is about to replace does not make the rebuild fail: what both say is said twice.
+func TestRebuildIndex_BesideBackup(t *testing.T) {
+	store := newStore()
+	r := repotest.Init(t, store)
+	d := repotest.NewDisk(40 * chunkSize)
+	write := func(n int) {
+		d.Write(n*chunkSize, []byte(fmt.Sprint("chunk ", n)))
+		mustBackup(t, r, fmt.Sprint("vm-", n), d, nil)
+	}
+	for n := range 3 {
+		write(n)
+	}
+	before := repo.LiveRuns(r)
+	other, merged := repotest.Open(t, store), false
+	_, err := other.RebuildIndex(t.Context(), func(int, int) {
+		if !merged {
+			merged = true
+			write(3)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	after := repo.LiveRuns(r)
+	if slices.ContainsFunc(before, func(name string) bool { return slices.Contains(after, name) }) {
+		t.Fatalf("the backup merged nothing: this proves nothing (%v, %v)", before, after)
+	}
+	handle := repotest.Open(t, store)
+	if runs := repo.LiveRuns(handle); len(runs) != 2 {
+		t.Errorf("%d runs, want that of the rebuild and that of the backup", len(runs))
+	}
+	added := handle.BytesAdded()
+	mustBackup(t, handle, "clone", d, nil)
+	if added = handle.BytesAdded() - added; added > 20<<10 {
+		t.Errorf("%d bytes were added: what is stored is not found", added)
+	}
+}
