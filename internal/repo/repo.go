@@ -222,7 +222,7 @@ func Open(ctx context.Context, store blob.Store, o OpenOptions) (*Repository, er
 		hasher: chunk.NewHasher(ring), codec: seal.NewCodecWith(runtime.GOMAXPROCS(0), o.Compression), params: state.Parameters,
 		openers: cache.New[string](openPacksMax, func(*seal.Opener) int64 { return 1 }),
 		frames:  cache.New[frameKey](frameCacheBytes, func(b []byte) int64 { return int64(cap(b)) }),
-		nodes:   cache.New[chunk.ID](nodeCacheBytes, func(n *tree.Node) int64 { return int64(len(n.Children)) * 96 }),
+		nodes:   cache.New[chunk.ID](nodeCacheBytes, (*tree.Node).MemoryBytes),
 	}
 	r.runs = newRunSet(r, o.Index)
 	r.writtenMax = min(writtenEntriesMax, r.runs.reader.Limits().RunEntries/4)

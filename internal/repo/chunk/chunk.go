@@ -26,16 +26,15 @@ func (id ID) IsHole() bool { return id == ID{} }
 // PackRef names a pack, whose name is known once it is stored: a writer refers to packs before that. Safe for
 // concurrent use.
 type PackRef struct {
-	name  string // owned by Resolve until ready is closed
-	ready chan struct{}
+	name  string        // owned by Resolve until ready is closed
+	ready chan struct{} // nil for a pack whose name was known from the beginning
 }
 
+// PackRefBytes is the memory that a reference to a stored pack takes, its name included.
+const PackRefBytes = 112
+
 // NamedPack returns a reference to a stored pack.
-func NamedPack(name string) *PackRef {
-	r := NewPackRef()
-	r.Resolve(name)
-	return r
-}
+func NamedPack(name string) *PackRef { return &PackRef{name: name} }
 
 // NewPackRef returns a reference to a pack that is still being written.
 func NewPackRef() *PackRef { return &PackRef{ready: make(chan struct{})} }
@@ -47,10 +46,20 @@ func (r *PackRef) Resolve(name string) {
 }
 
 // Ready is closed once the name is known.
-func (r *PackRef) Ready() <-chan struct{} { return r.ready }
+func (r *PackRef) Ready() <-chan struct{} {
+	if r.ready == nil {
+		closed := make(chan struct{})
+		close(closed)
+		return closed
+	}
+	return r.ready
+}
 
 // Name returns the pack's name, "" before Ready.
 func (r *PackRef) Name() string {
+	if r.ready == nil {
+		return r.name
+	}
 	select {
 	case <-r.ready:
 		return r.name

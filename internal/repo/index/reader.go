@@ -24,11 +24,11 @@ type Limits struct {
 	AheadBytes  int   // that a merge reads ahead in all
 }
 
-// DefaultLimits keep an index within 200 MiB, whatever its size: 128 MiB of caches, what a merge reads ahead, and the run it makes. A run
+// DefaultLimits keep an index within 190 MiB, whatever its size: 120 MiB of caches, what a merge reads ahead, and the run it makes. A run
 // of 384 Ki entries has 30 MB, so that it fits the memory of a pack; 100 TiB of unique chunks need about 3,000 of them, whose directories
 // all stay open within OpenBytes.
 func DefaultLimits() Limits {
-	return Limits{RunEntries: 384 << 10, Stride: 4, OpenBytes: 64 << 20, FilterBytes: 48 << 20, BlockBytes: 16 << 20, AheadBytes: 16 << 20}
+	return Limits{RunEntries: 384 << 10, Stride: 4, OpenBytes: 64 << 20, FilterBytes: 40 << 20, BlockBytes: 16 << 20, AheadBytes: 16 << 20}
 }
 
 // OrDefault returns l with zero fields replaced by their defaults.

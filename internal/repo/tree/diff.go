@@ -45,17 +45,15 @@ func (d *differ) compare(a, b subtree, level int, first int64) bool {
 		return d.yield(Change{Number: first, Child: a.child}, nil)
 	}
 	as, err := d.children(a, level)
-	if err == nil {
-		var bs []Child
-		if bs, err = d.children(b, level); err == nil {
-			return d.each(a, b, as, bs, level, first)
-		}
+	if err != nil {
+		d.yield(Change{}, err)
+		return false
 	}
-	d.yield(Change{}, err)
-	return false
-}
-
-func (d *differ) each(a, b subtree, as, bs []Child, level int, first int64) bool {
+	bs, err := d.children(b, level)
+	if err != nil {
+		d.yield(Change{}, err)
+		return false
+	}
 	step := int64(1)
 	for range level {
 		step *= d.fanOut

@@ -31,6 +31,25 @@ func NewNode(level, fanOut int) *Node {
 	return &Node{Level: level, Children: make([]Child, fanOut)}
 }
 
+// MemoryBytes returns about what the node takes in memory, the places of its children and the names of packs included.
+func (n *Node) MemoryBytes() int64 {
+	const child, place = 40, 48
+	bytes := int64(len(n.Children)) * child
+	var last *chunk.PackRef
+	for i := range n.Children {
+		p := n.Children[i].Place
+		if p == nil {
+			continue
+		}
+		bytes += place
+		if p.Pack != last { // what comes in between may come twice
+			bytes += chunk.PackRefBytes
+		}
+		last = p.Pack
+	}
+	return bytes
+}
+
 // IsHole reports whether all children are holes.
 func (n *Node) IsHole() bool {
 	for i := range n.Children {
