@@ -138,7 +138,7 @@ func (k *chunkKeeper) keep(ctx context.Context, g *scan.Group) error {
 		return nil
 	}
 	k.packed = k.s.r.codec.Compress(k.packed, k.payload)
-	places, err := k.s.chunks.add(k.packed, len(k.payload), k.ids)
+	places, err := k.s.chunks.Add(k.packed, len(k.payload), k.ids)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo/index"
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
+	"github.com/holdfast-backup/holdfast/internal/repo/pack"
 	"github.com/holdfast-backup/holdfast/internal/repo/packlist"
 	"github.com/holdfast-backup/holdfast/internal/repo/verify"
 )
@@ -99,7 +100,7 @@ func InMemory(s *Session) (pending, entries int) {
 }
 
 // FlushPacks stores the data pack that is being filled, however small.
-func FlushPacks(s *Session) { s.chunks.rotate() }
+func FlushPacks(s *Session) { s.chunks.Rotate() }
 
 // LiveRuns returns the live index runs of the state read last.
 func LiveRuns(r *Repository) []string { return r.oplog.State().Runs }
@@ -134,7 +135,7 @@ func IndexedPacks(ctx context.Context, r *Repository) (map[string]bool, error) {
 }
 
 // WaitingNodesMax is how many nodes wait before a data pack is closed early.
-const WaitingNodesMax = waitingNodesMax
+const WaitingNodesMax = pack.WaitingMax
 
 // ForgetReused makes a session publish a pack list without those packs of others in a folder that its point needs: a defect that
 // only level 2 can find.

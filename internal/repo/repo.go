@@ -26,6 +26,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
 	"github.com/holdfast-backup/holdfast/internal/repo/lock"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
+	"github.com/holdfast-backup/holdfast/internal/repo/pack"
 	"github.com/holdfast-backup/holdfast/internal/repo/seal"
 	"github.com/holdfast-backup/holdfast/internal/repo/shadow"
 	"github.com/holdfast-backup/holdfast/internal/repo/stored"
@@ -66,7 +67,7 @@ type Repository struct {
 	runs    *runSet
 
 	writtenMax  int // index entries that a session keeps in memory
-	packBuffers *packBuffers
+	packBuffers *pack.Buffers
 
 	suspects *suspects
 }
@@ -216,7 +217,7 @@ func Open(ctx context.Context, store blob.Store, o OpenOptions) (*Repository, er
 	state = entries.State() // less what proved to be a stranger's
 	ring := opened.Ring
 	r := &Repository{
-		packBuffers: newPackBuffers(state.Parameters.FrameSize),
+		packBuffers: pack.NewBuffers(state.Parameters.FrameSize),
 		store:       counting, clock: o.Clock, tool: o.Tool, log: o.Log, oplog: entries, ring: ring, id: state.Repository,
 		access: opened, suspects: &suspects{names: map[string]bool{}},
 		hasher: chunk.NewHasher(ring), codec: seal.NewCodecWith(runtime.GOMAXPROCS(0), o.Compression), params: state.Parameters,

@@ -18,6 +18,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo/keys"
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
+	"github.com/holdfast-backup/holdfast/internal/repo/pack"
 	"github.com/holdfast-backup/holdfast/internal/repo/packlist"
 	"github.com/holdfast-backup/holdfast/internal/repo/seal"
 	"github.com/holdfast-backup/holdfast/internal/repo/tree"
@@ -34,8 +35,8 @@ type Session struct {
 	written *written        // where what the session stored lies
 	ctx     context.Context // ends when something fails, or at Close
 	cancel  context.CancelCauseFunc
-	chunks  *packer
-	nodes   *nodeSink
+	chunks  *pack.Packer
+	nodes   *pack.Nodes
 	ended   bool // owned by the caller of Publish and Close
 	begun   int64
 	parents []oplog.PointState
@@ -103,8 +104,9 @@ func (r *Repository) Begin(ctx context.Context, o BeginOptions) (*Session, error
 		return nil, errors.Join(err, r.Abandon(context.WithoutCancel(ctx), id, err.Error()))
 	}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
-	s.chunks = newPacker(s, seal.KindData)
-	s.nodes = newNodeSink(s)
+	packs := pack.Options{Buffers: r.packBuffers, Ring: r.ring, Repository: r.id, Session: id, Put: r.put, Stored: s.packStored, Failed: s.fail}
+	s.chunks = pack.New(s.ctx, seal.KindData, packs)
+	s.nodes = pack.NewNodes(s.ctx, pack.NodesOptions{Options: packs, Find: s.findNode, Register: s.register, CloseData: s.chunks.Rotate})
 	return s, nil
 }
 
@@ -174,6 +176,20 @@ func (s *Session) find(ctx context.Context, id chunk.ID) (*chunk.Place, error) {
 	return place, err
 }
 
+// findNode is find for tree nodes. One that is written anew because it was lost heals the points that need it.
+func (s *Session) findNode(ctx context.Context, id chunk.ID) (*chunk.Place, error) {
+	place, err := s.find(ctx, id)
+	if place != nil || err != nil {
+		return place, err
+	}
+	if was, err := s.finder.wasStored(ctx, id); err != nil {
+		return nil, err
+	} else if was {
+		s.healed.Store(true)
+	}
+	return nil, nil //nolint:nilnil // nowhere, as find says it
+}
+
 // remember notes the places of chunks that are new in this session.
 func (s *Session) remember(ids []chunk.ID, places []chunk.Place) {
 	s.mu.Lock()
@@ -195,13 +211,14 @@ func (s *Session) register(id chunk.ID, place *chunk.Place) *chunk.Place {
 }
 
 // packStored is called for each stored pack.
-func (s *Session) packStored(name string, entries []index.Entry) error {
-	pack, err := index.PackOf(name)
+func (s *Session) packStored(name string, items []pack.Item) error {
+	where, err := index.PackOf(name)
 	if err != nil {
 		return err
 	}
-	for i := range entries {
-		entries[i].Pack = pack
+	entries := make([]index.Entry, len(items))
+	for i, item := range items {
+		entries[i] = index.Entry{ID: item.ID, Pack: where, Offset: item.Offset, Stored: item.Stored, Slot: item.Slot}
 	}
 	s.mu.Lock()
 	s.packs = append(s.packs, name)
@@ -313,10 +330,10 @@ func (s *Session) flush() error {
 	if err := context.Cause(s.ctx); err != nil {
 		return err
 	}
-	if err := s.chunks.flush(); err != nil {
+	if err := s.chunks.Flush(); err != nil {
 		return context.Cause(s.ctx)
 	}
-	if err := s.nodes.flush(); err != nil {
+	if err := s.nodes.Flush(); err != nil {
 		return context.Cause(s.ctx)
 	}
 	return nil
@@ -376,8 +393,8 @@ func (s *Session) Close(ctx context.Context, reason string) error {
 	}
 	s.ended = true
 	s.cancel(holdfast.Errorf(holdfast.KindCanceled, "the session was closed: %s", reason))
-	_ = s.chunks.uploads.Wait() // the session ends for a reason of its own
-	s.nodes.stop()
+	s.chunks.Wait()
+	s.nodes.Stop()
 	err := s.r.Abandon(context.WithoutCancel(ctx), s.id, reason)
 	s.r.noteFailedReads(context.WithoutCancel(ctx))
 	if holdfast.IsKind(err, holdfast.KindConflict) || s.r.access.Fenced() {

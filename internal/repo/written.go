@@ -143,9 +143,9 @@ const smallRunBytes = 1 << 20
 
 // runBuffer returns memory for a run: that of a pack where it fits, since fresh memory of that size takes long to get.
 func (r *Repository) runBuffer(size int) (buffer []byte, release func()) {
-	if size <= smallRunBytes || size > r.packBuffers.size {
+	if size <= smallRunBytes || size > r.packBuffers.Size() {
 		return make([]byte, 0, size), func() {}
 	}
-	buffer = r.packBuffers.get()
-	return buffer, func() { r.packBuffers.put(buffer) }
+	buffer = r.packBuffers.Get()
+	return buffer, func() { r.packBuffers.Put(buffer) }
 }

@@ -1,4 +1,4 @@
-package repo
+package pack
 
 import (
 	"encoding/binary"
@@ -8,8 +8,16 @@ import (
 )
 
 // While nodes pile up because packs are slow to be stored, the data pack is closed early once per queue, not once per node.
-func TestNodeSink_ClosesOncePerQueue(t *testing.T) {
-	n := &nodeSink{s: &Session{pending: map[chunk.ID]*chunk.Place{}}, room: make(chan struct{}, 2*waitingNodesMax)}
+func TestNodes_ClosesOncePerQueue(t *testing.T) {
+	known := map[chunk.ID]*chunk.Place{}
+	register := func(id chunk.ID, place *chunk.Place) *chunk.Place {
+		if other, ok := known[id]; ok {
+			return other
+		}
+		known[id] = place
+		return nil
+	}
+	n := &Nodes{o: NodesOptions{Register: register}, room: make(chan struct{}, 2*WaitingMax)}
 	closed := 0
 	for i := range cap(n.room) {
 		n.room <- struct{}{}

@@ -1,4 +1,4 @@
-package repo
+package pack
 
 import (
 	"context"
@@ -10,19 +10,20 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo/tree"
 )
 
-// waitingNodesMax is how many nodes may wait for the names of data packs before the pack that is being filled is closed early.
+// WaitingMax is how many nodes may wait for the names of data packs before the pack that is being filled is closed early.
 // As many again may come meanwhile; then Put waits.
-const waitingNodesMax = 4096
+const WaitingMax = 4096
 
-// nodeSink stores new tree nodes. A node names the packs its children lie in, and a pack has no name before it is stored; so
+// Nodes stores new tree nodes. A node names the packs its children lie in, and a pack has no name before it is stored; so
 // nodes wait in a queue, in order, and one goroutine writes each as soon as the packs it points to are stored.
 // Put is safe for concurrent use.
 //
 // Put never waits for ever: when the queue is full, at least half of it was there when the data pack was last closed early, so
 // all packs that the first half points to are on their way to the store.
-type nodeSink struct {
-	s      *Session
-	packer *packer
+type Nodes struct {
+	o      NodesOptions
+	packer *Packer
+	ctx    context.Context // of the session
 
 	mu     sync.Mutex // guards the fields below; taken before the session's
 	queue  []waitingNode
@@ -41,34 +42,42 @@ type waitingNode struct {
 	place *chunk.Place // filled in by the goroutine
 }
 
-func newNodeSink(s *Session) *nodeSink {
-	n := &nodeSink{
-		s: s, packer: newPacker(s, seal.KindTree),
-		wake: make(chan struct{}, 1), room: make(chan struct{}, 2*waitingNodesMax), done: make(chan struct{}),
+// NodesOptions say how nodes and their session find each other.
+type NodesOptions struct {
+	Options
+	// Find returns where a node is stored already, nil for nowhere.
+	Find func(ctx context.Context, id chunk.ID) (*chunk.Place, error)
+	// Register notes the place that a new node is going to have, and returns the one that it has already, if any. It is called
+	// under the queue's lock.
+	Register func(id chunk.ID, place *chunk.Place) *chunk.Place
+	// CloseData closes the data pack that is being filled.
+	CloseData func()
+}
+
+// NewNodes returns a sink that works until Flush, or until ctx ends and Stop is called.
+func NewNodes(ctx context.Context, o NodesOptions) *Nodes {
+	n := &Nodes{
+		o: o, packer: New(ctx, seal.KindTree, o.Options), ctx: ctx,
+		wake: make(chan struct{}, 1), room: make(chan struct{}, 2*WaitingMax), done: make(chan struct{}),
 	}
-	go n.write() // its owner is flush, or stop, which wait for done
+	go n.write() // its owner is Flush, or Stop, which wait for done
 	return n
 }
 
 // Put implements tree.Sink. The place is filled in by the time flush returns.
-func (n *nodeSink) Put(ctx context.Context, id chunk.ID, node *tree.Node) (*chunk.Place, error) {
-	stored, err := n.s.find(ctx, id)
+func (n *Nodes) Put(ctx context.Context, id chunk.ID, node *tree.Node) (*chunk.Place, error) {
+	stored, err := n.o.Find(ctx, id)
 	if stored != nil || err != nil {
 		return stored, err
 	}
-	if was, err := n.s.finder.wasStored(ctx, id); err != nil {
-		return nil, err
-	} else if was {
-		n.s.healed.Store(true)
-	}
 	select {
 	case n.room <- struct{}{}:
-	case <-n.s.ctx.Done():
-		return nil, context.Cause(n.s.ctx)
+	case <-n.ctx.Done():
+		return nil, context.Cause(n.ctx)
 	}
 	place, long := n.enqueue(waitingNode{id, node, &chunk.Place{}})
 	if long {
-		n.s.chunks.rotate()
+		n.o.CloseData()
 	}
 	n.signal()
 	return place, nil
@@ -76,22 +85,22 @@ func (n *nodeSink) Put(ctx context.Context, id chunk.ID, node *tree.Node) (*chun
 
 // enqueue adds a node, unless another disk just did, and reports whether the data pack should be closed. A place that others
 // can find is in the queue already: a parent never comes before its child.
-func (n *nodeSink) enqueue(w waitingNode) (place *chunk.Place, long bool) {
+func (n *Nodes) enqueue(w waitingNode) (place *chunk.Place, long bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if other := n.s.register(w.id, w.place); other != nil {
+	if other := n.o.Register(w.id, w.place); other != nil {
 		<-n.room
 		return other, false
 	}
 	n.queue = append(n.queue, w)
 	n.since++
-	if len(n.queue) > waitingNodesMax && n.since > waitingNodesMax {
+	if len(n.queue) > WaitingMax && n.since > WaitingMax {
 		n.since, long = 0, true
 	}
 	return w.place, long
 }
 
-func (n *nodeSink) signal() {
+func (n *Nodes) signal() {
 	select {
 	case n.wake <- struct{}{}:
 	default:
@@ -99,7 +108,7 @@ func (n *nodeSink) signal() {
 }
 
 // write is the goroutine: it takes nodes in order until the queue is closed and empty.
-func (n *nodeSink) write() {
+func (n *Nodes) write() {
 	defer close(n.done)
 	for {
 		next, ok := n.next()
@@ -108,13 +117,13 @@ func (n *nodeSink) write() {
 		}
 		if err := n.writeNode(next); err != nil {
 			n.err = err
-			n.s.fail(err)
+			n.o.Failed(err)
 			return
 		}
 	}
 }
 
-func (n *nodeSink) next() (waitingNode, bool) {
+func (n *Nodes) next() (waitingNode, bool) {
 	for {
 		n.mu.Lock()
 		if len(n.queue) > 0 {
@@ -132,7 +141,7 @@ func (n *nodeSink) next() (waitingNode, bool) {
 		}
 		select {
 		case <-n.wake:
-		case <-n.s.ctx.Done():
+		case <-n.ctx.Done():
 			return waitingNode{}, false
 		}
 	}
@@ -141,7 +150,7 @@ func (n *nodeSink) next() (waitingNode, bool) {
 // nodePlaintextMax bounds the bytes of an encoded node, for finding the pack it goes into before it is encoded.
 const nodePlaintextMax = layout.NodeBytesMax + 1
 
-func (n *nodeSink) writeNode(next waitingNode) error {
+func (n *Nodes) writeNode(next waitingNode) error {
 	here, err := n.packer.here(nodePlaintextMax)
 	if err != nil {
 		return err
@@ -153,12 +162,12 @@ func (n *nodeSink) writeNode(next waitingNode) error {
 		}
 		select {
 		case <-place.Pack.Ready():
-		case <-n.s.ctx.Done():
-			return context.Cause(n.s.ctx)
+		case <-n.ctx.Done():
+			return context.Cause(n.ctx)
 		}
 	}
 	encoded := next.node.Encode(here)
-	places, err := n.packer.add(seal.Stored(nil, encoded), len(encoded), []chunk.ID{next.id})
+	places, err := n.packer.Add(seal.Stored(nil, encoded), len(encoded), []chunk.ID{next.id})
 	if err != nil {
 		return err
 	}
@@ -166,8 +175,8 @@ func (n *nodeSink) writeNode(next waitingNode) error {
 	return nil
 }
 
-// flush writes all nodes and stores their packs. The data packs must be stored before.
-func (n *nodeSink) flush() error {
+// Flush writes all nodes and stores their packs. The data packs must be stored before.
+func (n *Nodes) Flush() error {
 	n.mu.Lock()
 	n.closed = true
 	n.mu.Unlock()
@@ -176,14 +185,14 @@ func (n *nodeSink) flush() error {
 	if n.err != nil {
 		return n.err
 	}
-	if err := n.s.ctx.Err(); err != nil {
-		return context.Cause(n.s.ctx)
+	if err := n.ctx.Err(); err != nil {
+		return context.Cause(n.ctx)
 	}
-	return n.packer.flush()
+	return n.packer.Flush()
 }
 
-// stop waits for the goroutine and the uploads of a session that has been cancelled.
-func (n *nodeSink) stop() {
+// Stop waits for the goroutine and the uploads of a session that has been cancelled.
+func (n *Nodes) Stop() {
 	<-n.done
-	_ = n.packer.uploads.Wait() // the session failed for a reason of its own
+	n.packer.Wait()
 }
