@@ -507,8 +507,8 @@ func TestAdversary_AddsEntries(t *testing.T) {
 			return []string{layout.EntryName(next)}
 		},
 		"a checkpoint in a circle": func(a attacked, next uint64) []string {
-			entry := forgedEntry(t, a.store, next, `"kind":"checkpoint","state":"`+layout.Name(layout.State, layout.Hash{8})+`"`)
-			a.store.Adversary().Overwrite(layout.EntryName(next), bytes.Replace(entry, []byte(`"checkpoint":0`), fmt.Appendf(nil, `"checkpoint":%d`, next), 1))
+			rest := fmt.Sprintf(`"checkpoint":%d,"kind":"checkpoint","state":"%s"`, next, layout.Name(layout.State, layout.Hash{8}))
+			a.store.Adversary().Overwrite(layout.EntryName(next), forgedEntry(t, a.store, next, rest))
 			return []string{layout.EntryName(next)}
 		},
 	} {

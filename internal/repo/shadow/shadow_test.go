@@ -129,14 +129,14 @@ func TestStore_DoubtsWholeObjects(t *testing.T) {
 
 // An object that no version proves stays what it is: damage is for the caller to find, and is not looked for again and again.
 func TestStore_NothingProves(t *testing.T) {
-	below, s := newStore(t)
+	below, _ := newStore(t)
 	data := []byte("an object")
 	name := named(layout.DataPack, data)
 	put(t, below, name, data)
 	below.Adversary().Damage(name, func(data []byte) []byte { data[0] ^= 1; return data })
 	below.Adversary().Overwrite(name, []byte("garbage"))
 	counter := &wrap.Counter{}
-	s = surveyed(t, wrap.Count(below, counter))
+	s := surveyed(t, wrap.Count(below, counter))
 	for range 5 {
 		got, err := blob.ReadAll(t.Context(), s, name, 100)
 		if err != nil || string(got) != "garbage" {
