@@ -175,6 +175,9 @@ func (r *Repository) Remove(ctx context.Context, points []holdfast.PointID, o Re
 		return Removal{}, holdfast.Errorf(holdfast.KindInvalid, "no restore point is named").WithField("point").
 			WithHint("list what there is with: holdfast repo points --repo %s", r.URL())
 	}
+	if err := r.mayGo(ctx, removal.Points); err != nil {
+		return Removal{}, err
+	}
 	entry := oplog.Entry{Kind: oplog.Remove, Points: removal.Points}
 	if o.DryRun {
 		state := r.oplog.State()

@@ -98,6 +98,19 @@ func logAndKeys(state oplog.State, end uint64) []string {
 	return names
 }
 
+// mayGo refuses to remove points that are locked, with the date.
+func (r *Repository) mayGo(ctx context.Context, points []holdfast.PointID) error {
+	state := r.oplog.State()
+	for _, id := range points {
+		if point := state.Point(id); point != nil {
+			if err := lock.MayGo(ctx, r.store, id, point.Manifest); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // PointLocks says how long nobody can take from a restore point what it needs.
 type PointLocks = lock.Locks
 

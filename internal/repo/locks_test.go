@@ -254,6 +254,30 @@ func TestLocks_OthersAppendMeanwhile(t *testing.T) {
 	}
 }
 
+// A locked point is not removed before its time, and the refusal says the date; what could be removed beside it stays too.
+func TestLocks_RefuseRemoval(t *testing.T) {
+	store, now := lockedStore()
+	r := repotest.Init(t, store)
+	d := repotest.NewDisk(4 * chunkSize)
+	d.Scribble(newRand(9), 4, 100<<10)
+	loose := mustBackup(t, r, "vm", d, nil)
+	p := mustBackupLocked(t, r, "vm", d, nil, 30)
+	for _, dry := range []bool{true, false} {
+		_, err := r.Remove(t.Context(), []holdfast.PointID{loose.ID, p.ID}, repo.RemoveOptions{DryRun: dry})
+		var locked *blob.LockedError
+		if !holdfast.IsKind(err, holdfast.KindRefused) || !errors.As(err, &locked) || locked.Until.Before(now.Now().Add(30*day)) || !strings.Contains(err.Error(), locked.Until.UTC().Format(time.RFC3339)) {
+			t.Errorf("removal, dry %t: %v", dry, err)
+		}
+	}
+	if points, err := r.Points(); err != nil || len(points) != 2 {
+		t.Errorf("%d points, %v", len(points), err)
+	}
+	now.Advance(60 * day)
+	if _, err := r.Remove(t.Context(), []holdfast.PointID{p.ID}, repo.RemoveOptions{}); err != nil {
+		t.Errorf("after its time: %v", err)
+	}
+}
+
 // A key change shortens nobody's horizon: the new slot and ring are locked as long as those whose place they take.
 func TestLocks_KeyChange(t *testing.T) {
 	store, _ := lockedStore()
@@ -542,5 +566,25 @@ func TestAdversary_AddsEntries(t *testing.T) {
 				t.Errorf("the next backup: %v", err)
 			}
 		})
+	}
+}
+
+// Garbage far beyond the log's end, of any form, is named and is nobody's business: no entry is missed for it, and backups go on.
+func TestAdversary_FarGarbage(t *testing.T) {
+	a := newAttacked(t)
+	info, err := repotest.Open(t, a.store).Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	far := layout.EntryName(info.LogEntries + 500)
+	a.store.Adversary().Overwrite(far, []byte("garbage"))
+	for _, o := range []repo.VerifyOptions{{Level: repo.VerifyStored}, {Level: repo.VerifyComplete, Repository: repotest.Open(t, a.store)}} {
+		report, err := repo.Verify(t.Context(), a.store, o)
+		if err != nil || len(report.Objects) != 1 || report.Objects[0].Name != far || len(report.Points) > 0 {
+			t.Errorf("level %d: %+v, %v", o.Level, report, err)
+		}
+	}
+	if _, err := lockedImage(t, repotest.Open(t, a.store)); err != nil {
+		t.Errorf("the next backup: %v", err)
 	}
 }

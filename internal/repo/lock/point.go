@@ -70,3 +70,26 @@ func Of(ctx context.Context, store blob.Store, point holdfast.PointID, names []s
 	}
 	return result, nil
 }
+
+// MayGo returns a KindRefused error that says until when, if the manifest of a point is locked: the point is not to be removed
+// before its time, though nothing but the store's own refusal protects what it needs.
+func MayGo(ctx context.Context, store blob.Store, point holdfast.PointID, manifest string) error {
+	locker := shadow.Locker(store)
+	if locker == nil {
+		return nil
+	}
+	held, err := Look(ctx, shadow.Of(store), []string{manifest})
+	if err != nil || held[manifest].Until.IsZero() {
+		return err
+	}
+	now, err := locker.Now(ctx)
+	if err != nil {
+		return err
+	}
+	until := held[manifest].Until
+	if !until.After(now) {
+		return nil
+	}
+	return holdfast.Wrap(holdfast.KindRefused, &blob.LockedError{Name: manifest, Until: until}, "restore point %s is locked until %s", point, until.UTC().Format(time.RFC3339)).
+		WithField("point").WithHint("remove it after that date; see what is locked with: holdfast repo locks --repo %s --point %s", store.URL(), point)
+}

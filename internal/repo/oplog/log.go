@@ -223,7 +223,7 @@ func (l *Log) append(ctx context.Context, build func(State) (Entry, error)) (Ent
 			return Entry{}, err
 		}
 		if len(l.damage) > 0 {
-			return Entry{}, holdfast.Errorf(holdfast.KindCorrupt, "%s is damaged, so the repository cannot be written", l.damage[0].Object).
+			return Entry{}, holdfast.Errorf(holdfast.KindCorrupt, "%s is damaged, so the repository cannot be written: %s", l.damage[0].Object, l.damage[0].Text).
 				WithHint("restoring works; see what is damaged with: holdfast repo verify --repo %s", l.store.URL())
 		}
 		e, err := build(l.state.clone())

@@ -285,8 +285,10 @@ func (v *verifier) lists() packlist.Source {
 const listedGapMax = 1024
 
 // newestListed returns the number of the newest log entry that a listing shows and that may belong to the log. It only makes
-// the audit look further: without it, entries that were lost at the log's end, but for one, would pass unseen.
+// the audit look further: without it, entries that were lost at the log's end, but for one, would pass unseen. What lies far out and
+// does not prove itself is no entry: anybody may put anything there.
 func (v *verifier) newestListed(ctx context.Context) (uint64, error) {
+	var listed []uint64
 	newest := uint64(0)
 	for info, err := range v.store.List(ctx, layout.LogPrefix) {
 		if err != nil {
@@ -294,9 +296,26 @@ func (v *verifier) newestListed(ctx context.Context) (uint64, error) {
 		}
 		if n, err := layout.ParseEntryName(info.Name); err == nil && n > newest && n-newest <= listedGapMax {
 			newest = n
+			listed = append(listed, n)
 		}
 	}
-	return newest, nil
+	for _, n := range slices.Backward(listed) {
+		ours, err := v.isOurs(ctx, n)
+		if err != nil || ours {
+			return n, err
+		}
+	}
+	return 0, nil
+}
+
+// isOurs reports whether an entry proves itself, with the key where there is one.
+func (v *verifier) isOurs(ctx context.Context, n uint64) (bool, error) {
+	data, err := blob.ReadAll(ctx, v.store, layout.EntryName(n), layout.EntryBytesMax)
+	if err != nil {
+		return false, stored.IgnoreDamage(err)
+	}
+	strange := v.o.Key != nil && oplog.IsStrange(v.o.Key.Ring, data, n)
+	return !strange && oplog.ProvesItself(data, n) == nil, nil
 }
 
 const (
