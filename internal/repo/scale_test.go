@@ -261,7 +261,7 @@ func TestDiskReader_Changes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	extents := func(n int64, count int64, zero bool) holdfast.Extent {
+	extents := func(n, count int64, zero bool) holdfast.Extent {
 		return holdfast.Extent{Offset: n * chunkSize, Length: count * chunkSize, Zero: zero}
 	}
 	for _, row := range []struct {

@@ -355,8 +355,11 @@ func TestReader_AboutAnother(t *testing.T) {
 	f := newFixture(index.Limits{})
 	about := f.write(t, random(newRand(8), 3000))
 	for _, wrong := range []index.About{
-		{Name: about.Name, Entries: about.Entries + 1, Bytes: about.Bytes}, {Name: about.Name, Entries: about.Entries, Bytes: about.Bytes - 1},
-		{Name: about.Name, Bytes: about.Bytes + 1}, {Name: about.Name, Bytes: 3}, {Name: about.Name, Bytes: 1 << 50},
+		{Name: about.Name, Entries: about.Entries + 1, Bytes: about.Bytes},
+		{Name: about.Name, Entries: about.Entries, Bytes: about.Bytes - 1},
+		{Name: about.Name, Bytes: about.Bytes + 1},
+		{Name: about.Name, Bytes: 3},
+		{Name: about.Name, Bytes: 1 << 50},
 	} {
 		if _, err := f.reader().MustOpen(t.Context(), wrong); !holdfast.IsKind(err, holdfast.KindCorrupt) {
 			t.Errorf("%+v opens: %v", wrong, err)

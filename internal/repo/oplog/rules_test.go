@@ -232,6 +232,8 @@ func FuzzState(f *testing.F) {
 	mustAdd(f, l, begin(1), publish(1), begin(2), oplog.Entry{Kind: oplog.Condemn, List: "lists/c"})
 	f.Add([]byte(encoded(f, l)))
 	f.Add([]byte(`{"holdfast":"log state","format":1,"points":null}`))
+	f.Add([]byte(`{"holdfast":"log state","format":1,"runs":["index/a"],"about":[{"prefix":"01","entries":5,"bytes":900,"clean":3}]}`))
+	f.Add([]byte(`{"holdfast":"log state","format":1,"runs":["index/a"],"about":[{},{}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, err := oplog.DecodeState(data)
 		if err != nil {
