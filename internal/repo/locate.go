@@ -167,6 +167,19 @@ func isDamage(err error) bool { return stored.IsDamage(err) }
 // it. Bytes that do not have the id are never returned. When no place holds the id the error is KindCorrupt and names the
 // packs tried.
 func (r *Repository) fetch(ctx context.Context, id chunk.ID, hint *chunk.Place, use func(*chunk.Place) error) error {
+	known := r.oplog.Next()
+	err := r.fetchOnce(ctx, id, hint, use)
+	if !isDamage(err) {
+		return err
+	}
+	if refreshErr := r.Refresh(ctx); refreshErr != nil || r.oplog.Next() == known {
+		return err // the log's own trouble is told elsewhere
+	}
+	return r.fetchOnce(ctx, id, hint, use) // it may have been moved since
+}
+
+// fetchOnce is fetch by what is known of the log.
+func (r *Repository) fetchOnce(ctx context.Context, id chunk.ID, hint *chunk.Place, use func(*chunk.Place) error) error {
 	var first error
 	if hint != nil {
 		err := use(hint)

@@ -107,6 +107,9 @@ func (p *Plan) condemnOnce(ctx context.Context) error {
 			}
 		}
 	}
+	if err := p.mustLead(ctx, state); err != nil {
+		return err
+	}
 	if err := p.findGarbage(ctx, state); err != nil {
 		return err
 	}
@@ -150,7 +153,7 @@ func (p *Plan) stillRight(before, s oplog.State, doomed map[string]bool) error {
 	if p.isStale(s) {
 		return errStale
 	}
-	if s.Checkpoint != before.Checkpoint || !slices.Equal(s.Gone, before.Gone) {
+	if s.Checkpoint != before.Checkpoint || !slices.Equal(s.Gone, before.Gone) || len(p.relocated) > 0 && !slices.Equal(s.Runs, before.Runs) {
 		return errAgain
 	}
 	for _, point := range s.Points {
@@ -212,6 +215,9 @@ func (p *Plan) record(ctx context.Context, state oplog.State, names []string) (a
 			whole[name] = append(slices.Clone(p.successors[name]), damage.Spare[name]...)
 		}
 	}
+	for name, successors := range p.census.untold {
+		whole[name] = append(slices.Clone(p.census.gone[name]), successors...)
+	}
 	if len(whole) == 0 {
 		return nil, nil, nil
 	}
@@ -224,7 +230,9 @@ func (p *Plan) record(ctx context.Context, state oplog.State, names []string) (a
 			break
 		}
 		for name, successors := range r.gone {
-			whole[name] = successors
+			if _, newer := whole[name]; !newer {
+				whole[name] = successors
+			}
 		}
 		dropped = append(dropped, r.name)
 	}

@@ -3,6 +3,7 @@ package collect
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/blob"
@@ -24,8 +25,9 @@ type census struct {
 	absent  map[string]bool // packs that a direct read did not find, or that are barred and not listed
 	marked  map[holdfast.PointID]bool
 	damaged map[holdfast.PointID]bool
-	lost    bool   // something of the point that is being marked was not found
-	moved   *moved // nil until something was moved
+	lost    bool                // something of the point that is being marked was not found
+	untold  map[string][]string // packs that hold what was needed of packs that are gone, and of which the records do not know yet
+	moved   *moved              // nil until something was moved
 	breaks  *breaks
 }
 
@@ -196,7 +198,26 @@ func (c *census) places(ctx context.Context, child tree.Child) ([]*chunk.Place, 
 			return []*chunk.Place{child.Place}, nil
 		}
 	}
-	return c.indexed(ctx, child.ID)
+	places, err := c.indexed(ctx, child.ID)
+	if err != nil || child.Place == nil || len(places) == 0 {
+		return places, err
+	}
+	return c.knownToLists(child.Place.Pack.Name(), places), nil
+}
+
+// knownToLists puts those places first that pack lists lead to: lists name the pack of the hint, and stand for what took its place.
+// When there is none, lists have to be told of the place that counts.
+func (c *census) knownToLists(hint string, places []*chunk.Place) []*chunk.Place {
+	known := c.gone.Resolve([]string{hint})
+	isKnown := func(p *chunk.Place) bool { return slices.Contains(known, p.Pack.Name()) }
+	if i := slices.IndexFunc(places, isKnown); i >= 0 {
+		places[0], places[i] = places[i], places[0]
+		return places
+	}
+	if _, gone := c.gone[hint]; gone && !slices.Contains(c.untold[hint], places[0].Pack.Name()) {
+		c.untold[hint] = append(c.untold[hint], places[0].Pack.Name())
+	}
+	return places
 }
 
 // indexed returns the usable places that the index knows of an id.

@@ -65,19 +65,51 @@ func (p *Plan) move(ctx context.Context) error {
 	p.census.moved = m.moved
 	p.noteMoved(m)
 	for _, packer := range []*packer{m.data, m.tree} {
-		for part := range slices.Chunk(packer.places, runEntriesMax) {
-			if err := p.addRun(ctx, part); err != nil {
-				return err
-			}
+		p.relocated = append(p.relocated, packer.places...)
+	}
+	return p.addRuns(ctx, p.relocated)
+}
+
+// addRuns makes the index lead to moved things.
+func (p *Plan) addRuns(ctx context.Context, places []Located) error {
+	for part := range slices.Chunk(places, runEntriesMax) {
+		if err := p.addRun(ctx, part); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
+// mustLead makes sure that the index of a state leads to everything that was moved: who made it anew from pack lists in between did
+// not know of it yet. errAgain says that it had to be told again.
+func (p *Plan) mustLead(ctx context.Context, state oplog.State) error {
+	if !slices.ContainsFunc(p.runs, func(name string) bool { return !slices.Contains(state.Runs, name) }) {
+		return nil
+	}
+	var lost []Located
+	for _, l := range p.relocated {
+		places, err := p.census.indexed(ctx, l.ID)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(places, func(place *chunk.Place) bool { return place.Pack.Name() == l.Place.Pack.Name() }) {
+			lost = append(lost, l)
+		}
+	}
+	p.runs = nil // others have merged them, or made them anew
+	if len(lost) == 0 {
+		return nil
+	}
+	if err := p.addRuns(ctx, lost); err != nil {
+		return err
+	}
+	return errAgain
+}
+
 // runEntriesMax bounds an index run of moved things.
 const runEntriesMax = 96 << 10
 
-// addRun makes the index lead to moved things. The entry does not name the session, which goes on.
+// addRun adds one run. The entry does not name the session, which goes on.
 func (p *Plan) addRun(ctx context.Context, entries []Located) error {
 	entry, err := p.c.Repository.AddRun(ctx, p.session, p.state, entries)
 	if err != nil {
@@ -91,6 +123,7 @@ func (p *Plan) addRun(ctx context.Context, entries []Located) error {
 		}
 		return entry, nil
 	})
+	p.runs = append(p.runs, entry.Added...)
 	return err
 }
 

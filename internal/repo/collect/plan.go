@@ -42,10 +42,13 @@ type Plan struct {
 
 	successors map[string][]string // of packs that were moved out of: the packs that what is needed of them is in now
 
-	session holdfast.SessionID // of this collection, once it has begun
-	begun   bool
-	own     []ownList // what this collection condemned
-	latest  uint64    // number of the newest condemn entry that the census has seen
+	session   holdfast.SessionID // of this collection, once it has begun
+	begun     bool
+	relocated []Located // what was moved
+	runs      []string  // index runs that lead to it
+
+	own    []ownList // what this collection condemned
+	latest uint64    // number of the newest condemn entry that the census has seen
 }
 
 // object is an object that nothing needs.
@@ -133,7 +136,7 @@ func (p *Plan) list(ctx context.Context) error {
 	p.result.Packs = len(packs[0]) + len(packs[1])
 	p.census = &census{
 		c: p.c, data: newShelf(layout.DataPack, packs[0]), tree: newShelf(layout.TreePack, packs[1]),
-		absent: map[string]bool{}, marked: map[holdfast.PointID]bool{}, damaged: map[holdfast.PointID]bool{},
+		absent: map[string]bool{}, marked: map[holdfast.PointID]bool{}, untold: map[string][]string{}, damaged: map[holdfast.PointID]bool{},
 	}
 	return nil
 }

@@ -1,0 +1,298 @@
+package repo_test
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/blob"
+	"github.com/holdfast-backup/holdfast/internal/blob/mem"
+	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/repo/repotest"
+)
+
+// moments is a store that runs something before a put or a removal of a kind, once: the moments at which the order decides.
+type moments struct {
+	*mem.Store
+	mu     sync.Mutex
+	before string // the beginning of the object's name, or of the entry's kind
+	do     func()
+}
+
+// at returns what is to be done now, if anything.
+func (m *moments) at(what string) {
+	m.mu.Lock()
+	do := m.do
+	if do == nil || !strings.HasPrefix(what, m.before) {
+		m.mu.Unlock()
+		return
+	}
+	m.do = nil
+	m.mu.Unlock()
+	do()
+}
+
+func (m *moments) Put(ctx context.Context, name string, data []byte, o blob.PutOptions) error {
+	what := name
+	if _, rest, ok := bytes.Cut(data, []byte(`"kind":"`)); ok && strings.HasPrefix(name, "log/") {
+		kind, _, _ := bytes.Cut(rest, []byte(`"`))
+		what = string(kind)
+	}
+	m.at(what)
+	return m.Store.Put(ctx, name, data, o)
+}
+
+// Remover is what a collector is given.
+func (m *moments) Remover() blob.Remover { return momentsRemover{m} }
+
+type momentsRemover struct{ m *moments }
+
+func (r momentsRemover) Remove(ctx context.Context, name string) error {
+	r.m.at("remove")
+	return r.m.Store.Remover().Remove(ctx, name)
+}
+
+// A backup publishes at each of the moments of a collection that decide: before what is needed is moved, before the index leads
+// there, before the condemnation, after it, before and after the deletion. It had found chunks in packs that are repacked under it, and
+// a parent that they belong to. It is published and restores, as does every other point, and nothing is left over.
+func TestCollect_BackupPublishesAtEveryMoment(t *testing.T) {
+	for _, moment := range []string{"begin", "data/", "index/", "index", "lists/", "condemn", "remove", "swept"} {
+		for _, full := range []bool{false, true} {
+			c := newCollectable(t)
+			writer := repotest.Open(t, c.store)
+			s, point := openBackup(t, writer, c, full)
+			var published holdfast.PointID
+			m := &moments{Store: c.store, before: moment, do: func() {
+				p, err := s.Publish(t.Context(), point, nil)
+				if err != nil {
+					t.Errorf("%s, full %v: %v", moment, full, err)
+					return
+				}
+				published = p.ID
+				if err := writer.Settle(t.Context(), s.ID()); err != nil {
+					t.Error(err)
+				}
+			}}
+			result, err := repo.NewCollector(openLater(t, m, 0), m.Remover()).Collect(t.Context(), repo.CollectOptions{Rule: eager().Rule})
+			if err != nil || m.do != nil || published == "" || result.Moved.Objects == 0 {
+				t.Fatalf("%s, full %v: %+v, %v; published %q", moment, full, result.Moved, err, published)
+			}
+			extra := map[holdfast.PointID][]byte{published: c.disk.Data}
+			c.mustHold(t, c.store, extra)
+			mustBeBare(t, c.store)
+			c.mustHold(t, c.store, extra)
+			mustStandAlone(t, c.store, published, c.disk.Data)
+		}
+	}
+}
+
+// openBackup writes the disk of a collectable in a session that is not published yet.
+func openBackup(t *testing.T, r *repo.Repository, c collectable, full bool) (*repo.Session, holdfast.Point) {
+	t.Helper()
+	begin := repo.BeginOptions{VM: "vm"}
+	in := repo.DiskInput{LUN: holdfast.OSDisk, SizeBytes: int64(len(c.disk.Data)), Extents: repotest.Seq(c.disk.Allocated()), Source: c.disk}
+	if !full {
+		begin.Parents = []holdfast.PointID{c.parent.ID}
+		in.Base, in.Extents = &c.parent.Disks[0], repotest.Seq(c.disk.Changes())
+	}
+	s, err := r.Begin(t.Context(), begin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := s.WriteDisk(t.Context(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, holdfast.Point{
+		VM: "vm", Name: "vm", Time: repotest.Start(), Kind: holdfast.PointBackup,
+		Disks: []holdfast.PointDisk{{LUN: holdfast.OSDisk, SizeBytes: in.SizeBytes, Root: out.Root}},
+	}
+}
+
+// mustStandAlone fails unless a point restores after its index was lost and rebuilt from pack lists, which name packs that are gone.
+func mustStandAlone(t *testing.T, store *mem.Store, id holdfast.PointID, want []byte) {
+	t.Helper()
+	lost := cloneStore(t, store)
+	for _, name := range lost.Adversary().Names() {
+		if strings.HasPrefix(name, "index/") {
+			lost.Adversary().Erase(name)
+		}
+	}
+	r := repotest.Open(t, lost)
+	if result, err := r.RebuildIndex(t.Context(), nil); err != nil || len(result.Damaged) > 0 {
+		t.Fatalf("rebuild: %+v, %v", result, err)
+	}
+	mustEqual(t, r, id, want)
+}
+
+// A session that is open protects what it wrote, and what it found stored and somebody else needs, through any number of collections.
+// When it is given up, its leftovers go, and it cannot publish any more.
+func TestCollect_OpenSessionsProtect(t *testing.T) {
+	c := newCollectable(t)
+	s, point := openBackup(t, repotest.Open(t, c.store), c, true)
+	for range 3 {
+		result, err := repo.NewCollector(openLater(t, c.store, 0), c.store.Remover()).Collect(t.Context(), repo.CollectOptions{Rule: eager().Rule})
+		if err != nil || len(result.GivenUp) != 0 {
+			t.Fatalf("%+v, %v", result, err)
+		}
+	}
+	kept := cloneStore(t, c.store)
+	published, err := s.Publish(t.Context(), point, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.mustHold(t, c.store, map[holdfast.PointID][]byte{published.ID: c.disk.Data})
+
+	result := mustCollect(t, kept, eager())
+	if len(result.GivenUp) != 1 || result.GivenUp[0] != s.ID() {
+		t.Errorf("giving up: %+v", result)
+	}
+	c.mustHold(t, kept, nil)
+	mustBeBare(t, kept)
+}
+
+// A session that found chunks in a pack which no visible point needs fails with a conflict when that is collected under it, and
+// succeeds when it is run again.
+func TestCollect_TakesWhatOnlyASessionFound(t *testing.T) {
+	store := newStore()
+	r := repotest.Init(t, store)
+	d := repotest.NewDisk(8 * chunkSize)
+	d.Write(0, randomBytes(newRand(61), len(d.Data)))
+	p := mustBackup(t, r, "vm", d, nil)
+	if err := r.Settle(t.Context(), p.Session); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Remove(t.Context(), []holdfast.PointID{p.ID}, repo.RemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	s, point := openBackup(t, r, collectable{disk: d}, true)
+	if result, err := repo.NewCollector(openLater(t, store, 0), store.Remover()).Collect(t.Context(), repo.CollectOptions{}); err != nil || result.Freed.Objects == 0 {
+		t.Fatalf("%+v, %v", result, err)
+	}
+	if _, err := s.Publish(t.Context(), point, nil); !holdfast.IsKind(err, holdfast.KindConflict) {
+		t.Errorf("published on what is gone: %v", err)
+	}
+	if err := s.Close(t.Context(), "collected"); err != nil {
+		t.Fatal(err)
+	}
+	again := mustBackup(t, r, "vm", d, nil)
+	mustEqual(t, r, again.ID, d.Data)
+	mustBeBare(t, store)
+}
+
+// Points are removed, another collection runs whole, and keys change, each at every moment of a collection: both do their work, or one
+// of them is told that it came too late, and nothing is lost.
+func TestCollect_OthersAtEveryMoment(t *testing.T) {
+	others := map[string]func(t *testing.T, c collectable) error{
+		"collect": func(t *testing.T, c collectable) error {
+			_, err := repo.NewCollector(openLater(t, c.store, 0), c.store.Remover()).Collect(t.Context(), repo.CollectOptions{Rule: eager().Rule})
+			return err
+		},
+		"remove": func(t *testing.T, c collectable) error {
+			_, err := repotest.Open(t, c.store).Remove(t.Context(), []holdfast.PointID{c.parent.ID}, repo.RemoveOptions{})
+			delete(c.points, c.parent.ID)
+			return err
+		},
+		"rebuild": func(t *testing.T, c collectable) error {
+			_, err := repotest.Open(t, c.store).RebuildIndex(t.Context(), nil)
+			return err
+		},
+	}
+	for name, other := range others {
+		for _, moment := range []string{"begin", "data/", "index", "lists/", "condemn", "remove", "swept"} {
+			c := newCollectable(t)
+			t.Logf("%s at %s", name, moment)
+			m := &moments{Store: c.store, before: moment, do: func() {
+				if err := other(t, c); err != nil {
+					t.Errorf("%s at %s: %v", name, moment, err)
+				}
+			}}
+			_, err := repo.NewCollector(openLater(t, m, 0), m.Remover()).Collect(t.Context(), repo.CollectOptions{Rule: eager().Rule})
+			if err != nil && !holdfast.IsKind(err, holdfast.KindConflict) || m.do != nil {
+				t.Fatalf("%s at %s: %v", name, moment, err)
+			}
+			c.mustHold(t, c.store, nil)
+			mustBeBare(t, c.store)
+			c.mustHold(t, c.store, nil)
+		}
+	}
+}
+
+// A restore that began before a point was removed and repacked under it reads on with the handle it has, and a handle that is old
+// restores visible points after any number of collections.
+func TestCollect_OldHandlesRead(t *testing.T) {
+	c := newCollectable(t)
+	old := repotest.Open(t, c.store)
+	reader, err := old.OpenPoint(t.Context(), c.parent.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	disk, err := reader.Disk(holdfast.OSDisk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := make([]byte, chunkSize)
+	if _, err := disk.ReadAt(t.Context(), first, 0); err != nil {
+		t.Fatal(err)
+	}
+	if result := mustCollect(t, c.store, eager()); result.Moved.Objects == 0 {
+		t.Fatal("nothing was moved")
+	}
+	mustBeBare(t, c.store)
+	b := &repotest.Buffer{Data: make([]byte, disk.SizeBytes())}
+	if err := disk.CopyTo(t.Context(), b, repo.CopyOptions{}); err != nil || !bytes.Equal(b.Data, c.points[c.parent.ID]) {
+		t.Errorf("an old reader: %v", err)
+	}
+	for id, want := range c.points {
+		mustEqual(t, old, id, want)
+	}
+}
+
+// What a lock holds is neither moved nor condemned, and told with the date; once the lock has ended it goes.
+func TestCollect_Locks(t *testing.T) {
+	c := newCollectable(t)
+	until := repotest.Start().Add(48 * time.Hour)
+	for _, name := range c.store.Adversary().Names() {
+		if err := c.store.Extend(t.Context(), name, until); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := c.store.Adversary().Names()
+	result := mustCollect(t, c.store, eager())
+	if result.Locked.Objects == 0 || !result.Locked.First.Equal(until) || !result.Locked.Last.Equal(until) || result.Moved.Objects != 0 || result.Freed.Objects != 0 {
+		t.Errorf("%+v", result)
+	}
+	if after := c.store.Adversary().Names(); len(after) != len(before) {
+		t.Errorf("%d objects became %d", len(before), len(after))
+	}
+	c.mustHold(t, c.store, nil)
+}
+
+// What is locked only after it was condemned is not deleted: the condemnation waits, is told with the date, and a later collection
+// finishes it.
+func TestCollect_LockedAfterCondemnation(t *testing.T) {
+	c := newCollectable(t)
+	until := repotest.Start().Add(48 * time.Hour)
+	m := &moments{Store: c.store, before: "condemn"}
+	m.do = func() {
+		for _, name := range c.store.Adversary().Names() {
+			if strings.HasPrefix(name, "tree/") {
+				if err := c.store.Extend(t.Context(), name, until); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	}
+	result, err := repo.NewCollector(openLater(t, m, 0), m.Remover()).Collect(t.Context(), eager())
+	if err != nil || result.Waiting.Objects == 0 || !result.Waiting.First.Equal(until) {
+		t.Fatalf("%+v, %v", result.Waiting, err)
+	}
+	c.mustHold(t, c.store, nil)
+	unlocked := cloneStore(t, c.store) // the clone has no locks: they have ended
+	mustBeBare(t, unlocked)
+	c.mustHold(t, unlocked, nil)
+}
