@@ -4,14 +4,18 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/blob"
 	"github.com/holdfast-backup/holdfast/internal/blob/mem"
+	"github.com/holdfast-backup/holdfast/internal/blob/wrap"
+	"github.com/holdfast-backup/holdfast/internal/clock"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/repo/repotest"
 )
@@ -23,6 +27,7 @@ type model struct {
 	machines []*machine
 	points   []modelPoint
 	open     []*openSession
+	hidden   map[string]bool // from lists
 }
 
 // machine is a VM with two disks.
@@ -44,8 +49,10 @@ type openSession struct {
 	s       *repo.Session
 	machine *machine
 	point   holdfast.Point
+	parents []holdfast.PointID
 	content map[holdfast.LUN][]byte
 	gone    bool // abandoned by somebody else
+	maybe   bool // a collection came between: what it found stored may be gone
 }
 
 // Whatever several writers do in whatever order, every published point holds what its disks held, equal disks and only
@@ -66,6 +73,10 @@ func TestModel(t *testing.T) {
 			"leave":   m.leave,
 			"steal":   m.steal,
 			"rebuild": m.rebuild,
+			"remove":  m.remove,
+			"collect": m.collect,
+			"dying":   m.dyingCollection,
+			"late":    m.lateList,
 			"reopen":  m.reopen,
 			"read":    m.read,
 			"":        m.check,
@@ -75,7 +86,7 @@ func TestModel(t *testing.T) {
 }
 
 func newModel(t *rapid.T) *model {
-	m := &model{store: newStore()}
+	m := &model{store: newStore(), hidden: map[string]bool{}}
 	_, err := repo.Init(context.Background(), m.store, repo.InitOptions{
 		Password: repotest.Password, KDF: repotest.FastKDF(), Clock: openOptions().Clock,
 		Parameters: repo.Parameters{
@@ -177,7 +188,7 @@ func (m *model) begin(t *rapid.T) {
 	}
 	s, err := r.Begin(context.Background(), begin)
 	must(t, err)
-	o := &openSession{s: s, machine: v, content: map[holdfast.LUN][]byte{}, point: holdfast.Point{
+	o := &openSession{s: s, machine: v, parents: begin.Parents, content: map[holdfast.LUN][]byte{}, point: holdfast.Point{
 		VM: holdfast.ResourceID(v.name), Name: v.name, Time: repotest.Start(), Kind: holdfast.PointBackup,
 	}}
 	for _, lun := range []holdfast.LUN{holdfast.OSDisk, "0"} {
@@ -245,6 +256,10 @@ func (m *model) end(t *rapid.T, i int) {
 		must(t, o.s.Close(context.Background(), "test"))
 		return
 	}
+	if o.maybe && holdfast.IsKind(err, holdfast.KindConflict) { // what it found stored was nobody else's any more
+		must(t, o.s.Close(context.Background(), "collected"))
+		return
+	}
 	must(t, err)
 	reader, err := m.openHandle(t).OpenPoint(context.Background(), published.ID)
 	must(t, err)
@@ -292,6 +307,93 @@ func (m *model) rebuild(t *rapid.T) {
 	if err != nil || len(result.Damaged) > 0 {
 		t.Fatalf("rebuild: %+v, %v", result, err)
 	}
+}
+
+// remove removes a point from any handle, which may be old. One that an open session builds on stays.
+func (m *model) remove(t *rapid.T) {
+	if len(m.points) == 0 {
+		t.Skip("no points")
+	}
+	i := rapid.IntRange(0, len(m.points)-1).Draw(t, "point")
+	p := m.points[i]
+	pinned := slices.ContainsFunc(m.open, func(o *openSession) bool { return !o.gone && slices.Contains(o.parents, p.id) })
+	_, err := m.handle(t).Remove(context.Background(), []holdfast.PointID{p.id}, repo.RemoveOptions{})
+	if pinned {
+		if !holdfast.IsKind(err, holdfast.KindConflict) {
+			t.Fatalf("a point was removed that an open session builds on: %v", err)
+		}
+		return
+	}
+	must(t, err)
+	m.points = slices.Delete(m.points, i, i+1)
+	for _, v := range m.machines {
+		if v.last != nil && v.last.id == p.id {
+			v.last = nil
+		}
+	}
+}
+
+// collector returns a collector of any handle, and options drawn at random.
+func (m *model) collector(t *rapid.T, store blob.Store, remover blob.Remover) (*repo.Collector, repo.CollectOptions) {
+	r, err := repo.Open(context.Background(), store, openOptions())
+	must(t, err)
+	return repo.NewCollector(r, remover), repo.CollectOptions{Rule: repo.CollectRule{
+		FreedPerMoved: rapid.SampledFrom([]float64{0, 0.3, 1, 100}).Draw(t, "freed per moved"), MoveBytesMax: 1 << 30, SeeksPerGiBMax: 1e9,
+		SmallBytes: 1 << 20, Unite: rapid.IntRange(2, 6).Draw(t, "unite"),
+	}}
+}
+
+func (m *model) collect(t *rapid.T) {
+	var c *repo.Collector
+	var o repo.CollectOptions
+	if rapid.Bool().Draw(t, "old handle") {
+		c, o = m.collector(t, m.store, m.store.Remover())
+		c = repo.NewCollector(m.handle(t), m.store.Remover())
+	} else {
+		c, o = m.collector(t, m.store, m.store.Remover())
+	}
+	_, err := c.Collect(context.Background(), o)
+	must(t, err)
+	m.collected()
+}
+
+func (m *model) collected() {
+	for _, o := range m.open {
+		o.maybe = true
+	}
+}
+
+// dyingCollection is a collection whose process ends at some call, with or without that call's effect. Its session stays open, until
+// somebody gives it up.
+func (m *model) dyingCollection(t *rapid.T) {
+	mode := rapid.SampledFrom([]wrap.Mode{wrap.Die, wrap.DieAfterEffect}).Draw(t, "mode")
+	faults := wrap.NewFaults(mode, rapid.IntRange(20, 200).Draw(t, "call"))
+	store, remover := wrap.Fault(m.store, faults), wrap.FaultRemover(m.store.Remover(), faults)
+	r, err := repo.Open(context.Background(), store, openOptions())
+	if err != nil {
+		return // it died before it was there
+	}
+	_, err = repo.NewCollector(r, remover).Collect(context.Background(), repo.CollectOptions{Rule: repo.CollectRule{FreedPerMoved: 0.3, MoveBytesMax: 1 << 30, SeeksPerGiBMax: 1e9}})
+	if err == nil && faults.Fired() && mode == wrap.Die {
+		t.Logf("the collection did without its last call")
+	}
+	m.collected()
+}
+
+// lateList makes lists miss an object from now on, or show again what they missed.
+func (m *model) lateList(t *rapid.T) {
+	names := m.store.Adversary().Names()
+	name := rapid.SampledFrom(names).Draw(t, "object")
+	if m.hidden[name] {
+		m.store.Adversary().Show(name)
+		delete(m.hidden, name)
+		return
+	}
+	if strings.HasPrefix(name, "log/") {
+		t.Skip("verification looks for lost entries there")
+	}
+	m.store.Adversary().Hide(name)
+	m.hidden[name] = true
 }
 
 func (m *model) reopen(t *rapid.T) {
@@ -363,6 +465,7 @@ func (m *model) finish(t *rapid.T) {
 	for _, o := range m.open {
 		must(t, o.s.Close(context.Background(), "end"))
 	}
+	m.open = nil
 	r := m.openHandle(t)
 	points, err := r.Points()
 	if err != nil || len(points) != len(m.points) {
@@ -376,8 +479,36 @@ func (m *model) finish(t *rapid.T) {
 			t.Fatalf("verify: %+v, %v", report, err)
 		}
 	}
+	m.finishCollections(t)
 	if len(m.points) > 0 {
 		m.strip(t, rapid.SampledFrom(m.points).Draw(t, "stripped"))
+	}
+}
+
+// finishCollections gives up what died, and collects until there is nothing left to do: then nothing is left that nothing leads to.
+func (m *model) finishCollections(t *rapid.T) {
+	for name := range m.hidden {
+		m.store.Adversary().Show(name)
+	}
+	var results []repo.Collected
+	for range 5 {
+		o := openOptions()
+		o.Clock = clock.NewManual(repotest.Start().Add(time.Hour))
+		r, err := repo.Open(context.Background(), m.store, o)
+		must(t, err)
+		result, err := repo.NewCollector(r, m.store.Remover()).Collect(context.Background(), eager())
+		must(t, err)
+		results = append(results, result)
+	}
+	r := m.openHandle(t)
+	for _, p := range m.points {
+		m.mustHold(t, r, p)
+	}
+	report, err := repo.Verify(context.Background(), m.store, repo.VerifyOptions{Level: repo.VerifyComplete, Repository: r})
+	if err != nil || !report.OK || report.Orphans != 0 {
+		plan, planErr := repo.NewCollector(r, nil).Plan(context.Background(), eager())
+		must(t, planErr)
+		t.Fatalf("after the last collection: %d orphans, %v, %v; it would still free %v, and did %+v", report.Orphans, report.Objects, err, plan.Unneeded(), results)
 	}
 }
 
@@ -404,6 +535,7 @@ func (m *model) strip(t *rapid.T, p modelPoint) {
 	if len(kept) == 0 {
 		t.Fatalf("point %s has no list", p.id)
 	}
+	m.keepSuccessors(t, kept)
 	for _, name := range m.store.Adversary().Names() {
 		switch folder, _, _ := strings.Cut(name, "/"); folder {
 		case "data", "tree", "index", "lists":
@@ -417,6 +549,32 @@ func (m *model) strip(t *rapid.T, p modelPoint) {
 		t.Fatal(err)
 	}
 	m.mustHold(t, r, p)
+}
+
+// keepSuccessors keeps the records of gone packs, and the packs that those of kept names stand for now.
+func (m *model) keepSuccessors(t *rapid.T, kept map[string]bool) {
+	for range 20 { // a successor may be gone as well
+		for _, name := range m.store.Adversary().Names() {
+			if !strings.HasPrefix(name, "lists/") {
+				continue
+			}
+			content := m.text(t, name)
+			if !strings.HasPrefix(content, "holdfast gone packs 1\n") {
+				continue
+			}
+			kept[name] = true
+			gone := ""
+			for line := range strings.SplitSeq(content, "\n") {
+				word, rest, _ := strings.Cut(line, " ")
+				switch {
+				case word == "gone":
+					gone = rest
+				case word == "now" && kept[gone]:
+					kept[rest] = true
+				}
+			}
+		}
+	}
 }
 
 func (m *model) text(t *rapid.T, name string) string {

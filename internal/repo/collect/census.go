@@ -2,6 +2,7 @@ package collect
 
 import (
 	"bytes"
+	"encoding/binary"
 	"math"
 	"math/bits"
 	"slices"
@@ -116,7 +117,9 @@ func (s *shelf) filterOf(i int) (words []uint64) {
 // needChunk notes that the chunk at a place of a data pack is needed.
 func (s *shelf) needChunk(i int, offset int64, slot int) {
 	words := s.filterOf(i)
-	bit := scatter(uint64(offset)<<8|uint64(slot)) % uint64(64*len(words))
+	// Two chunks that share a bit in one pack do not share one in the pack that they are moved to, or they would be moved for ever.
+	salt := binary.BigEndian.Uint64(s.names[i][8:])
+	bit := scatter(salt^(uint64(offset)<<8|uint64(slot))) % uint64(64*len(words))
 	words[bit/64] |= 1 << (bit % 64)
 }
 
