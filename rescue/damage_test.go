@@ -179,6 +179,47 @@ func TestProof(t *testing.T) {
 	}
 }
 
+// TestHintsLead proves that the hints of a point lead to all of its nodes and chunks alone, in every slot of a frame.
+func TestHintsLead(t *testing.T) {
+	g := goldenNamed(t, "v1")
+	r, err := openRepository(folders{g.folder()}, secret{password: g.Password})
+	must(t, err)
+	r.state.runs = nil
+	reader, err := newFrames()
+	must(t, err)
+	behindTheFirst := 0
+	var walk func(id [32]byte, level int, places []place)
+	walk = func(id [32]byte, level int, places []place) {
+		if level < 0 {
+			_, err := reader.chunk(r, id, places)
+			must(t, err)
+			if places[0].slot > 0 {
+				behindTheFirst++
+			}
+			return
+		}
+		n, err := reader.node(r, id, byte(level), places)
+		must(t, err)
+		for _, c := range n.children {
+			if c.hint != nil {
+				walk(c.id, level-1, []place{*c.hint})
+			}
+		}
+	}
+	for _, p := range r.state.points {
+		m, err := r.manifestOf(p)
+		must(t, err)
+		s, err := shapeOf(r.state.parameters, m.Disks[0].SizeBytes)
+		must(t, err)
+		id, places, err := m.Disks[0].top()
+		must(t, err)
+		walk(id, s.height-1, places)
+	}
+	if behindTheFirst == 0 {
+		t.Error("no chunk lies behind the first of a frame")
+	}
+}
+
 // TestIndexLeads proves that the index leads to every chunk and node of every pack that a point needs, alone: nothing else is
 // asked here.
 func TestIndexLeads(t *testing.T) {
@@ -396,6 +437,39 @@ func TestForgedEntries(t *testing.T) {
 			if code != 4 || len(points) != len(g.Points) || log == "" {
 				t.Errorf("%v: exit %d, %d points, %s", f, code, len(points), log)
 			}
+		}
+	}
+}
+
+// TestFork proves that an entry which does not follow the one before it has no effect, although somebody with a key wrote it.
+func TestFork(t *testing.T) {
+	g := goldenNamed(t, "v1")
+	c := newCraft(t, g)
+	c.append(c.keys, 1, fields{"kind": "remove", "points": []string{g.Points[0].ID}, "previous": strings.Repeat("0", 64)})
+	code, points, log := c.list(g.Password)
+	if code != 4 || len(points) != len(g.Points) || !strings.Contains(log, "does not follow") {
+		t.Errorf("exit %d, %d points, %s", code, len(points), log)
+	}
+}
+
+// TestWholeObjects proves that an object which is read whole is held against its name: a list, a checkpoint or a key that somebody
+// changed is none.
+func TestWholeObjects(t *testing.T) {
+	c := newCraft(t, goldenNamed(t, "v1"))
+	for _, folder := range []string{"keys", "lists", "state"} {
+		for _, name := range c.names(folder) {
+			if _, err := (folders{c.folder}).read(name, folder); err != nil {
+				t.Error(err)
+			}
+			c.flip(name, 40)
+			if _, err := (folders{c.folder}).read(name, folder); !isKind(err, kindCorrupt) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+	for _, name := range []string{"keys/../log/00000000000000000000", "/etc/passwd", "keys/" + strings.Repeat("A", 64), "data/00/" + strings.Repeat("1", 64)} {
+		if validName(name, "keys") || validName(name, "data") {
+			t.Errorf("%s passes for the name of an object", name)
 		}
 	}
 }
