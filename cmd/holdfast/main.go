@@ -71,6 +71,7 @@ type app struct {
 	repository   string
 	compression  string
 	passwordFile string
+	owner        string
 
 	added wrap.Counter // what the command puts into the repository's store
 }

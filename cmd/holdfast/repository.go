@@ -17,7 +17,8 @@ import (
 func (a *app) repoCommand() *cobra.Command {
 	return a.group("repo", "Make, look into, check and read repositories",
 		`Work on a repository with nothing but its storage and its password: no server and, for local folders, no cloud is needed.`,
-		a.repoInit(), a.repoInfo(), a.repoPoints(), a.repoVerify(), a.repoRebuildIndex(), a.repoExport(), a.repoLocks(), a.repoRemove(), a.repoCollect())
+		a.repoInit(), a.repoInfo(), a.repoPoints(), a.repoVerify(), a.repoRebuildIndex(), a.repoExport(), a.repoLocks(), a.repoRemove(), a.repoCollect(),
+		a.keyCommand(), a.ownerCommand(), a.repoKit())
 }
 
 func (a *app) repoInit() *cobra.Command {
@@ -25,10 +26,13 @@ func (a *app) repoInit() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "init", Short: "Make a repository", Args: noArguments,
 		Example: `  holdfast repo init --repo /backups --password-file secret
-  holdfast repo init --repo azblob://shopvault/backups/eu --azure azure.yaml --password-file secret`,
+  holdfast repo init --repo azblob://shopvault/backups/eu --azure azure.yaml --password-file secret
+  holdfast repo init --repo /backups --azure azure.yaml --vault-key https://shop.vault.azure.net/keys/backup`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.initRepository(cmd.Context(), o) },
 	}
 	a.repoFlags(cmd)
+	cmd.Flags().StringVar(&o.VaultKey, "vault-key", "", "instead of a password: URL of an RSA key in Key Vault, with or without its version; needs --azure")
+	cmd.Flags().StringVar(&o.Label, "label", "", "name of the first key slot, for people")
 	cmd.Flags().BoolVar(&o.Unencrypted, "unencrypted", false, "keep the key beside the data: whoever reads the storage reads the backups")
 	cmd.Flags().IntVar(&o.Parameters.ChunkSize, "chunk-size", 0, "bytes of a chunk, a power of two from 65536 to 4194304 (default 131072)")
 	return cmd
@@ -39,9 +43,12 @@ func (a *app) initRepository(ctx context.Context, o repo.InitOptions) error {
 	if err != nil {
 		return err
 	}
-	if o.Password, err = a.password(); err != nil {
-		return err
+	if o.VaultKey == "" || a.passwordFile != "" {
+		if o.Password, err = a.password(); err != nil {
+			return err
+		}
 	}
+	o.Vault = a.vault()
 	if err := mustBeEmpty(ctx, store); err != nil {
 		return err
 	}

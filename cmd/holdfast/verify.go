@@ -209,7 +209,11 @@ func (a *app) openForVerify(ctx context.Context, store openStore, level repo.Ver
 	if err != nil {
 		return nil, err
 	}
-	r, err := repo.Open(ctx, store.objects, repo.OpenOptions{Password: password, Clock: a.clock, Tool: tool(), Log: a.log()})
+	o := repo.OpenOptions{Password: password, Installation: a.installation(), Clock: a.clock, Tool: tool(), Log: a.log()}
+	if level != repo.VerifyStored { // which asks no key
+		o.Vault = a.vault()
+	}
+	r, err := repo.Open(ctx, store.objects, o)
 	switch {
 	case err == nil:
 		return r, nil
@@ -217,6 +221,9 @@ func (a *app) openForVerify(ctx context.Context, store openStore, level repo.Ver
 		a.console.Note("Warning: the repository cannot be opened (%v); checking stored bytes without a key", err)
 		return nil, nil
 	case level != repo.VerifyComplete && holdfast.IsKind(err, holdfast.KindWrongKey) && password == "":
+		return nil, nil
+	case level != repo.VerifyComplete && holdfast.IsKind(err, holdfast.KindRefused) && password == "":
+		a.console.Note("Warning: the vault does not open the repository (%v); checking stored bytes without a key", err)
 		return nil, nil
 	}
 	return nil, withOpenHint(err, store.objects.URL())

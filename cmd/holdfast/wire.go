@@ -42,6 +42,7 @@ func (a *app) azureFlag(cmd *cobra.Command) {
 func (a *app) repoFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&a.repository, "repo", "", "where the repository is: a folder, file:///FOLDER or azblob://ACCOUNT/CONTAINER/FOLDER")
 	cmd.Flags().StringVar(&a.passwordFile, "password-file", "", "file with the repository's password (or HOLDFAST_REPO_PASSWORD with the password itself)")
+	cmd.Flags().StringVar(&a.owner, "owner", "", "installation that the command writes as, where the repository has an owner (or HOLDFAST_OWNER)")
 	a.azureFlag(cmd)
 	required(cmd, "repo")
 }
@@ -82,18 +83,7 @@ func (a *app) password() (string, error) {
 	if a.passwordFile == "" {
 		return a.getenv("HOLDFAST_REPO_PASSWORD"), nil
 	}
-	content, err := os.ReadFile(a.passwordFile)
-	if err != nil {
-		return "", holdfast.Wrap(holdfast.KindInvalid, err, "the password file cannot be read").WithField("password-file").
-			WithHint("name a file whose first line is the password")
-	}
-	password, _, _ := strings.Cut(string(content), "\n")
-	password = strings.TrimSuffix(password, "\r")
-	if password == "" {
-		return "", holdfast.Errorf(holdfast.KindInvalid, "the password file %s is empty", a.passwordFile).WithField("password-file").
-			WithHint("write the password into its first line")
-	}
-	return password, nil
+	return passwordIn(a.passwordFile, "password-file")
 }
 
 // openStore is a store with what else it can do. The store is a field, so that nobody takes the whole for a store that can
@@ -220,7 +210,14 @@ func (a *app) openIn(ctx context.Context, store openStore) (*repo.Repository, er
 	if err != nil {
 		return nil, err
 	}
-	r, err := repo.Open(ctx, wrap.Count(store.objects, &a.added), repo.OpenOptions{Password: password, Clock: a.clock, Tool: tool(), Log: a.log(), Compression: compression})
+	if id := a.installation(); id != "" {
+		if err := repo.CheckInstallation(id); err != nil {
+			return nil, err
+		}
+	}
+	r, err := repo.Open(ctx, wrap.Count(store.objects, &a.added), repo.OpenOptions{
+		Password: password, Vault: a.vault(), Installation: a.installation(), Clock: a.clock, Tool: tool(), Log: a.log(), Compression: compression,
+	})
 	if err != nil {
 		return nil, withOpenHint(err, store.objects.URL())
 	}
@@ -238,7 +235,7 @@ func withOpenHint(err error, url string) error {
 	}
 	switch e.Kind {
 	case holdfast.KindWrongKey:
-		return e.WithField("password-file").WithHint("give the password that the repository was made with, by --password-file FILE or HOLDFAST_REPO_PASSWORD; without it nobody can read the repository")
+		return e.WithField("password-file").WithHint("give a password, recovery code or vault key that opens the repository, by --password-file FILE, HOLDFAST_REPO_PASSWORD or --azure FILE; without one nobody can read it")
 	case holdfast.KindCorrupt:
 		return e.WithHint("bring the damaged object back from a copy of the storage; see what is hit with: holdfast repo verify --repo %s", url)
 	default:

@@ -142,13 +142,13 @@ func unlock(ctx context.Context, known *repositoryKeys, o Options) (unlocked, er
 		state := entries.State()
 		if state.KeyRing == used.keyRing || lossy {
 			if !slices.Contains(state.Slots, used.slot) && !lossy {
-				return unlocked{}, dropped(o)
+				return unlocked{}, u.dropped()
 			}
 			return used, nil
 		}
 		newer, err := u.ring(ctx, state.KeyRing, used.repositoryKey)
 		if holdfast.IsKind(err, holdfast.KindWrongKey) || err == nil && newer.Current() <= used.ring.Current() && !slices.Contains(state.Slots, used.slot) {
-			return unlocked{}, dropped(o)
+			return unlocked{}, u.dropped()
 		}
 		if err != nil {
 			return unlocked{}, err
@@ -162,9 +162,13 @@ func unlock(ctx context.Context, known *repositoryKeys, o Options) (unlocked, er
 // has tampered with the log.
 const ringStepsMax = 64
 
-// dropped refuses a slot that a key change has ended.
-func dropped(o Options) error {
-	if o.Password == "" && o.Vault == nil { // the slot needed no secret: the repository was encrypted since
+// dropped refuses a slot that a key change has ended. What a vault said of a slot that is in force tells more.
+func (u *unlocker) dropped() error {
+	var said *vaultRefusal
+	if errors.As(u.refusal, &said) {
+		return said
+	}
+	if o := u.options; o.Password == "" && o.Vault == nil { // the slot needed no secret: the repository was encrypted since
 		return noPassword()
 	}
 	return holdfast.Errorf(holdfast.KindWrongKey, "the password or vault key does not open this repository any more: a key change has dropped it").

@@ -243,7 +243,7 @@ func (s *State) beginAllowed(e Entry) error {
 // ownedByAnother tells a writer of another installation, or of none, that it may only read.
 func (s *State) ownedByAnother() error {
 	return holdfast.Errorf(holdfast.KindRefused, "the repository is owned by installation %s", s.Owner).
-		WithHint("write through that installation, or take the repository over: holdfast repo owner take-over --from %s", s.Owner)
+		WithHint("write through that installation, or take the repository over: holdfast repo owner take-over --owner ID --from %s", s.Owner)
 }
 
 func (s *State) publishAllowed(e Entry) error {
