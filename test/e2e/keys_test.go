@@ -140,8 +140,8 @@ func TestKeys_Vault(t *testing.T) {
 
 func (k *keyring) mustBeSound() {
 	k.t.Helper()
-	if report := k.object("repo", "verify", "--repo", k.repo, "--level", "2"); report["ok"] != true {
-		k.t.Errorf("verify: %v", report)
+	if a := k.run("repo", "verify", "--repo", k.repo, "--level", "2"); a.code != 0 {
+		k.t.Errorf("verify: exit %d\n%s%s", a.code, a.out, a.errors)
 	}
 }
 
