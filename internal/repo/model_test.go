@@ -551,7 +551,7 @@ func (m *model) strip(t *rapid.T, p modelPoint) {
 	m.mustHold(t, r, p)
 }
 
-// keepSuccessors keeps the records of gone packs, and the packs that those of kept names stand for now.
+// keepSuccessors keeps what the log says of condemned packs: lists of them, the records of those that are gone, and the packs that those of kept names stand for now.
 func (m *model) keepSuccessors(t *rapid.T, kept map[string]bool) {
 	for range 20 { // a successor may be gone as well
 		for _, name := range m.store.Adversary().Names() {
@@ -559,10 +559,10 @@ func (m *model) keepSuccessors(t *rapid.T, kept map[string]bool) {
 				continue
 			}
 			content := m.text(t, name)
+			kept[name] = kept[name] || !strings.HasPrefix(content, "holdfast pack list 1\n")
 			if !strings.HasPrefix(content, "holdfast gone packs 1\n") {
 				continue
 			}
-			kept[name] = true
 			gone := ""
 			for line := range strings.SplitSeq(content, "\n") {
 				word, rest, _ := strings.Cut(line, " ")
