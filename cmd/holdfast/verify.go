@@ -239,7 +239,7 @@ func tellReport(w io.Writer, result verification) error {
 		return err
 	}
 	if report.Orphans > 0 {
-		if _, err := fmt.Fprintf(w, "%d objects belong to no restore point: leftovers of runs that died or still work\n", report.Orphans); err != nil {
+		if _, err := fmt.Fprintf(w, "belong to no restore point: %s, leftovers of runs that died or still work\n", fmt.Sprint(report.Orphans, " objects")); err != nil {
 			return err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo/chunk"
 	"github.com/holdfast-backup/holdfast/internal/repo/collect"
 	"github.com/holdfast-backup/holdfast/internal/repo/index"
+	"github.com/holdfast-backup/holdfast/internal/repo/manifest"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
 	"github.com/holdfast-backup/holdfast/internal/repo/tree"
 )
@@ -81,7 +82,7 @@ func (c collected) Disks(ctx context.Context, p oplog.PointState) ([]collect.Dis
 	}
 	var disks []collect.Disk
 	for _, d := range point.Disks {
-		top, err := decodeTop(d)
+		top, err := manifest.Top(d)
 		if err != nil {
 			return nil, err
 		}

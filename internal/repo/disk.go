@@ -6,6 +6,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/repo/chunk"
+	"github.com/holdfast-backup/holdfast/internal/repo/manifest"
 	"github.com/holdfast-backup/holdfast/internal/repo/scan"
 	"github.com/holdfast-backup/holdfast/internal/repo/tree"
 )
@@ -32,8 +33,8 @@ type DiskInput struct {
 	Progress func(Progress) // optional; called from several goroutines
 }
 
-// DiskBytesMax is the greatest disk that can be written: far beyond what Azure has (64 TiB), and far from any overflow.
-const DiskBytesMax = 1 << 50
+// DiskBytesMax is the greatest disk that can be written.
+const DiskBytesMax = manifest.DiskBytesMax
 
 // DiskOutput is a disk as written. Publish finds its place by LUN.
 type DiskOutput struct {
@@ -97,7 +98,7 @@ func baseOf(in DiskInput) (tree.Base, error) {
 	if in.Base.SizeBytes > in.SizeBytes {
 		return tree.Base{}, holdfast.Errorf(holdfast.KindInvalid, "the disk shrank from %d to %d bytes: it must be read in full", in.Base.SizeBytes, in.SizeBytes)
 	}
-	top, err := decodeTop(*in.Base)
+	top, err := manifest.Top(*in.Base)
 	return tree.Base{Top: top, SizeBytes: in.Base.SizeBytes}, err
 }
 

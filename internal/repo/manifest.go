@@ -7,21 +7,11 @@ import (
 	"time"
 
 	"github.com/holdfast-backup/holdfast"
-	"github.com/holdfast-backup/holdfast/internal/repo/chunk"
 	"github.com/holdfast-backup/holdfast/internal/repo/keys"
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
+	"github.com/holdfast-backup/holdfast/internal/repo/manifest"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
-	"github.com/holdfast-backup/holdfast/internal/repo/seal"
-	"github.com/holdfast-backup/holdfast/internal/repo/tree"
 )
-
-// topPlace is how a manifest says where a disk's top node lies.
-type topPlace struct {
-	ID     string `json:"id"` // node id in hex, "" for a disk of zeros
-	Pack   string `json:"pack,omitempty"`
-	Offset int64  `json:"offset,omitempty"`
-	Stored int    `json:"stored,omitempty"`
-}
 
 // placeTops fills in where the top node of each disk lies, and makes sure that the point says of its disks what was written.
 // All nodes must be stored.
@@ -35,7 +25,7 @@ func (s *Session) placeTops(point *holdfast.Point) error {
 		if !ok || written.root != disk.Root || written.sizeBytes != disk.SizeBytes {
 			return holdfast.Errorf(holdfast.KindInternal, "disk %s of the point (root %s, %d bytes) was not written", disk.LUN, disk.Root, disk.SizeBytes)
 		}
-		encoded, err := json.Marshal(encodeTop(written.top))
+		encoded, err := manifest.EncodeTop(written.top)
 		if err != nil {
 			return err
 		}
@@ -44,55 +34,17 @@ func (s *Session) placeTops(point *holdfast.Point) error {
 	return nil
 }
 
-func encodeTop(top tree.Child) topPlace {
-	if top.ID.IsHole() {
-		return topPlace{}
-	}
-	t := topPlace{ID: top.ID.String()}
-	if top.Place != nil {
-		t.Pack, t.Offset, t.Stored = top.Place.Pack.Name(), top.Place.Offset, top.Place.Stored
-	}
-	return t
+// manifests are how manifests are sealed here.
+func (r *Repository) manifests() manifest.Form {
+	return manifest.Form{Ring: r.ring, Codec: r.codec, Repository: r.id}
 }
-
-func decodeTop(disk holdfast.PointDisk) (tree.Child, error) {
-	var t topPlace
-	if err := json.Unmarshal(disk.Top, &t); err != nil {
-		return tree.Child{}, holdfast.Wrap(holdfast.KindCorrupt, err, "the map of disk %s is not readable", disk.LUN)
-	}
-	if t.ID == "" {
-		return tree.Child{}, nil
-	}
-	var id holdfast.Root
-	if err := id.UnmarshalText([]byte(t.ID)); err != nil {
-		return tree.Child{}, holdfast.Wrap(holdfast.KindCorrupt, err, "the map of disk %s is not readable", disk.LUN)
-	}
-	child := tree.Child{ID: chunk.ID(id)}
-	if t.Pack != "" {
-		if kind, _ := layout.Parse(t.Pack); kind != layout.TreePack || t.Offset < 0 || t.Offset >= layout.ObjectBytesMax {
-			return tree.Child{}, holdfast.Errorf(holdfast.KindCorrupt, "the map of disk %s is said to lie in %.100q at %d", disk.LUN, t.Pack, t.Offset)
-		}
-		child.Place = &chunk.Place{Pack: chunk.NamedPack(t.Pack), Offset: t.Offset, Stored: t.Stored}
-	}
-	return child, nil
-}
-
-// manifestPiece is how much JSON goes into one frame of a manifest.
-const manifestPiece = 1 << 20
 
 func (r *Repository) writeManifest(ctx context.Context, session holdfast.SessionID, point holdfast.Point) (string, error) {
-	plain, err := json.Marshal(point)
+	data, err := r.manifests().Encode(session, point)
 	if err != nil {
 		return "", err
 	}
-	w, err := seal.NewWriter(make([]byte, 0, len(plain)+64<<10), r.ring, seal.NewHeader(seal.KindManifest, r.ring, r.id, session))
-	if err != nil {
-		return "", err
-	}
-	for piece := range slices.Chunk(plain, manifestPiece) {
-		w.Append(r.codec.Compress(nil, piece), len(piece), 0, nil)
-	}
-	return r.put(ctx, layout.Manifest, w.Finish(nil))
+	return r.put(ctx, layout.Manifest, data)
 }
 
 // readManifest reads a manifest and checks that it is the one of that point. Damage is KindCorrupt.
@@ -109,47 +61,7 @@ func (r *Repository) decodeManifest(ctx context.Context, name string) (holdfast.
 	if err != nil {
 		return holdfast.Point{}, err
 	}
-	object, err := seal.ParseObject(name, data, r.ring, r.codec)
-	if err != nil {
-		return holdfast.Point{}, err
-	}
-	if object.Header.Kind != seal.KindManifest {
-		return holdfast.Point{}, seal.Damaged(name, holdfast.Errorf(holdfast.KindCorrupt, "its header says that it is another object"))
-	}
-	var plain []byte
-	for _, f := range object.Frames {
-		piece, err := object.Opener.Open(nil, slices.Clone(data[f.Offset:f.Offset+int64(f.Stored)]), f.Offset, layout.FrameBytesMax)
-		if err != nil {
-			return holdfast.Point{}, seal.Damaged(name, err)
-		}
-		plain = append(plain, piece...)
-	}
-	point, err := parseManifest(plain)
-	if err != nil {
-		return holdfast.Point{}, seal.Damaged(name, err)
-	}
-	return point, nil
-}
-
-// parseManifest reads a manifest's JSON. Anything that cannot be restored as it stands is KindCorrupt.
-func parseManifest(plain []byte) (holdfast.Point, error) {
-	var point holdfast.Point
-	if err := json.Unmarshal(plain, &point); err != nil {
-		return holdfast.Point{}, holdfast.Wrap(holdfast.KindCorrupt, err, "the manifest is not readable")
-	}
-	if point.Format > layout.FormatVersion {
-		return holdfast.Point{}, holdfast.Errorf(holdfast.KindInvalid, "the manifest has the format %d, which this version of Holdfast does not know", point.Format).
-			WithHint("open the repository with a newer version")
-	}
-	for _, disk := range point.Disks {
-		if disk.SizeBytes < 1 || disk.SizeBytes > DiskBytesMax {
-			return holdfast.Point{}, holdfast.Errorf(holdfast.KindCorrupt, "disk %s is said to have %d bytes", disk.LUN, disk.SizeBytes)
-		}
-		if _, err := decodeTop(disk); err != nil {
-			return holdfast.Point{}, err
-		}
-	}
-	return point, nil
+	return r.manifests().Decode(name, data)
 }
 
 // summary is the sealed part of a publish entry: what listing shows, and the journal of Publish.

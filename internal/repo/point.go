@@ -11,6 +11,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/repo/chunk"
+	"github.com/holdfast-backup/holdfast/internal/repo/manifest"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
 	"github.com/holdfast-backup/holdfast/internal/repo/seal"
 	"github.com/holdfast-backup/holdfast/internal/repo/tree"
@@ -83,7 +84,7 @@ func (p *PointReader) Disk(lun holdfast.LUN) (*DiskReader, error) {
 		return nil, holdfast.Errorf(holdfast.KindNotFound, "restore point %s has no disk %q", p.point.ID, lun).WithField("disk").
 			WithHint("it has: %s", luns)
 	}
-	top, err := decodeTop(disk)
+	top, err := manifest.Top(disk)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/blob"
 	"github.com/holdfast-backup/holdfast/internal/clock"
 	"github.com/holdfast-backup/holdfast/internal/repo/ledger"
+	"github.com/holdfast-backup/holdfast/internal/repo/manifest"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
 	"github.com/holdfast-backup/holdfast/internal/repo/shadow"
 	"github.com/holdfast-backup/holdfast/internal/repo/verify"
@@ -80,7 +81,7 @@ func (o VerifyOptions) inner() verify.Options {
 // verifyKey lends what a verification with the key needs.
 func (r *Repository) verifyKey() *verify.Key {
 	return &verify.Key{
-		Ring: r.ring, Codec: r.codec, Hasher: r.hasher, Repository: r.id, Parameters: r.params, Nodes: r, Manifest: r.decodeManifest, Top: decodeTop,
+		Ring: r.ring, Codec: r.codec, Hasher: r.hasher, Repository: r.id, Parameters: r.params, Nodes: r, Manifest: r.decodeManifest, Top: manifest.Top,
 		Machine: func(p oplog.PointState) (holdfast.ResourceID, error) {
 			sum, err := r.openSummary(p.ID, p.Summary)
 			return sum.VM, err

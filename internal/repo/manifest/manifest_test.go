@@ -1,4 +1,4 @@
-package repo
+package manifest
 
 import (
 	"encoding/json"
@@ -10,7 +10,7 @@ import (
 )
 
 // No JSON in a manifest makes reading its disks panic, and sizes out of bounds do not get through.
-func FuzzManifest(f *testing.F) {
+func FuzzParse(f *testing.F) {
 	top, err := json.Marshal(topPlace{ID: strings.Repeat("ab", 32), Pack: layout.Name(layout.TreePack, layout.Hash{}), Offset: 64, Stored: 100})
 	if err != nil {
 		f.Fatal(err)
@@ -23,7 +23,7 @@ func FuzzManifest(f *testing.F) {
 	f.Add([]byte(`{"disks":[{"sizeBytes":9223372036854775807,"top":{"id":"","pack":"x"}}]}`))
 	f.Add([]byte(`{"disks":[{"sizeBytes":-5,"top":{}}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		point, err := parseManifest(data)
+		point, err := Parse(data)
 		if err != nil {
 			if !holdfast.IsKind(err, holdfast.KindCorrupt) && !holdfast.IsKind(err, holdfast.KindInvalid) {
 				t.Error(err)
@@ -34,7 +34,7 @@ func FuzzManifest(f *testing.F) {
 			if disk.SizeBytes < 0 || disk.SizeBytes > DiskBytesMax {
 				t.Errorf("a disk of %d bytes", disk.SizeBytes)
 			}
-			if _, err := decodeTop(disk); err != nil && !holdfast.IsKind(err, holdfast.KindCorrupt) {
+			if _, err := Top(disk); err != nil && !holdfast.IsKind(err, holdfast.KindCorrupt) {
 				t.Error(err)
 			}
 		}
