@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -19,19 +20,26 @@ import (
 )
 
 func (a *app) backupCommand() *cobra.Command {
-	var vm, lockFor string
+	var vm, lockFor, audit string
 	var full bool
 	cmd := &cobra.Command{
 		Use: "backup", Short: "Back up one virtual machine, now", Args: noArguments,
 		Long: `Back up one virtual machine, now: snapshot every disk, read what changed since the last restore point, store what is new,
 publish. The command ends with 0 only when the restore point is durable. It may be stopped or killed at any moment; running it
-again puts everything in order first.`,
+again puts everything in order first.
+
+When the restore point is durable, a part of what Azure calls unchanged is read and compared (--audit), going round the disk from one backup to the
+next. If a change list turns out wrong, the result says since when, and the next backup reads that disk in full.`,
 		Example: `  holdfast backup --azure azure.yaml --repo /backups --password-file secret \
     --vm /subscriptions/…/resourceGroups/shop/providers/Microsoft.Compute/virtualMachines/web-1
   holdfast backup --azure azure.yaml --repo azblob://shopvault/locked/eu --password-file secret --lock-for 30d \
     --vm /subscriptions/…/resourceGroups/shop/providers/Microsoft.Compute/virtualMachines/web-1`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.backup(cmd.Context(), vm, lockFor, capture.Options{Full: full})
+			rule, err := parseAudit(audit)
+			if err != nil {
+				return err
+			}
+			return a.backup(cmd.Context(), vm, lockFor, capture.Options{Full: full, Audit: rule})
 		},
 	}
 	a.repoFlags(cmd)
@@ -39,6 +47,7 @@ again puts everything in order first.`,
 	cmd.Flags().StringVar(&vm, "vm", "", "ARM id of the virtual machine")
 	lockFlag(cmd, &lockFor)
 	cmd.Flags().BoolVar(&full, "full", false, "read every disk in full, even where the changes are known")
+	cmd.Flags().StringVar(&audit, "audit", "", "check the change lists on this share of the data, such as 1/10, 5% or 1, or off (default: 1/30 for each day since the last check)")
 	required(cmd, "repo", "vm")
 	return cmd
 }
@@ -83,6 +92,33 @@ func (a *app) backup(ctx context.Context, vm, lockFor string, o capture.Options)
 		a.console.Note("Note: %s.", warning)
 	}
 	return a.console.Result(result, func(w io.Writer) error { return tellBackup(w, result, a.clock.Now().Sub(began)) })
+}
+
+// parseAudit reads --audit: off, a fraction, a percentage or a number over 0 up to 1.
+func parseAudit(text string) (capture.Audit, error) {
+	wrong := holdfast.Errorf(holdfast.KindInvalid, "%q is not a share of the data", text).WithField("audit").WithHint("write 1/30, 5%%, 0.05 or 1 for all, or off")
+	switch text {
+	case "":
+		return capture.Audit{}, nil
+	case "off":
+		return capture.Audit{Off: true}, nil
+	}
+	number, divisor := text, 1.0
+	if above, below, ok := strings.Cut(text, "/"); ok {
+		d, err := strconv.ParseFloat(below, 64)
+		if err != nil {
+			return capture.Audit{}, wrong
+		}
+		number, divisor = above, d
+	} else if percent, ok := strings.CutSuffix(text, "%"); ok {
+		number, divisor = percent, 100
+	}
+	value, err := strconv.ParseFloat(number, 64)
+	share := value / divisor
+	if err != nil || !(share > 0 && share <= 1) {
+		return capture.Audit{}, wrong
+	}
+	return capture.Audit{Share: share}, nil
 }
 
 // stages returns a function that says, once for each stage of a run, what is going on. It may be called from any goroutine.
@@ -132,6 +168,16 @@ func tellBackup(w io.Writer, result capture.Result, took time.Duration) error {
 	}
 	if _, err := fmt.Fprintf(w, "\nread %s, stored %s, in %s\n", cli.Bytes(result.ReadBytes), cli.Bytes(result.StoredBytes), cli.Took(took)); err != nil {
 		return err
+	}
+	if result.HealedBytes > 0 {
+		if _, err := fmt.Fprintf(w, "healed %s that had been lost: older restore points find it again\n", cli.Bytes(result.HealedBytes)); err != nil {
+			return err
+		}
+	}
+	if result.AuditedBytes > 0 {
+		if _, err := fmt.Fprintf(w, "compared %s of what was called unchanged\n", cli.Bytes(result.AuditedBytes)); err != nil {
+			return err
+		}
 	}
 	if result.LockedUntil.IsZero() {
 		return nil

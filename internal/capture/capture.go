@@ -61,6 +61,8 @@ type Config struct {
 // Options are what a person may ask of one run.
 type Options struct {
 	Full bool // read every disk in full
+	// Audit says how much of what the change lists call unchanged is read to check them.
+	Audit Audit
 	// RetainUntil asks that nobody can remove what the point needs before that date (repo.BeginOptions). Zero asks for no locks.
 	RetainUntil time.Time
 }
@@ -154,6 +156,7 @@ func (f *Flow) attempt(ctx context.Context, id holdfast.ResourceID, o Options, d
 	if err := r.carryOut(ctx); err != nil {
 		return Result{}, r.undo(ctx, err)
 	}
+	r.audit(ctx)
 	r.rotate(ctx)
 	return r.result(), nil
 }

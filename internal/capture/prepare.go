@@ -158,7 +158,7 @@ func (r *run) findParent(ctx context.Context) (trusted bool, err error) {
 		return false, err
 	}
 	manifest := point.Point()
-	r.parent = &manifest
+	r.parent, r.newest = &manifest, newest
 	return true, nil
 }
 
@@ -177,6 +177,9 @@ func (r *run) chooseBase(ctx context.Context, d *disk) error {
 	before, reason := previous(r.parent, d.Disk)
 	if reason == "" {
 		reason = r.doubts[d.UniqueID]
+	}
+	if a, ok := auditOf(r.newest, d.UniqueID); reason == "" && ok && a.Since != "" {
+		reason = holdfast.FullSuspect // its change list was found wrong
 	}
 	if reason == "" && r.options.Full {
 		reason = holdfast.FullRequested

@@ -29,6 +29,7 @@ type run struct {
 
 	vm     machine.VM
 	locks  []machine.Lock
+	newest repo.PointSummary              // of parent
 	parent *holdfast.Point                // the newest durable point; nil when there is none, or it cannot be trusted
 	bases  []holdfast.ResourceID          // the snapshots behind it: they go once a newer point is published
 	doubts map[string]holdfast.FullReason // by a disk's UniqueID: why its changes were given up in the attempt before

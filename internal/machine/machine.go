@@ -129,6 +129,8 @@ type Content interface {
 	// Extents yields the ranges that hold data, in order, inside the disk. Where Azure cannot list a window, the window
 	// is yielded as a whole.
 	Extents(ctx context.Context) iter.Seq2[holdfast.Extent, error]
+	// ExtentsFrom is Extents for what lies at or after an offset, a multiple of 512.
+	ExtentsFrom(ctx context.Context, offset int64) iter.Seq2[holdfast.Extent, error]
 	// Changes yields the ranges that differ from base, cleared ones marked, in order, inside the disk. When Azure refuses
 	// to compare the two, the error matches ErrDiffRefused; when its list contradicts itself, ErrListWrong.
 	Changes(ctx context.Context, base Content) iter.Seq2[holdfast.Extent, error]

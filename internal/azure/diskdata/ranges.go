@@ -20,7 +20,12 @@ import (
 
 // Extents implements machine.Content.
 func (b *Blob) Extents(ctx context.Context) iter.Seq2[holdfast.Extent, error] {
-	return b.ranges(ctx, nil)
+	return b.ranges(ctx, nil, 0)
+}
+
+// ExtentsFrom implements machine.Content.
+func (b *Blob) ExtentsFrom(ctx context.Context, offset int64) iter.Seq2[holdfast.Extent, error] {
+	return b.ranges(ctx, nil, offset)
 }
 
 // Changes implements machine.Content. base is an older snapshot of the same family, opened by this package.
@@ -31,14 +36,14 @@ func (b *Blob) Changes(ctx context.Context, base machine.Content) iter.Seq2[hold
 			yield(holdfast.Extent{}, holdfast.Errorf(holdfast.KindInternal, "the base was not opened by this package"))
 		}
 	}
-	return b.ranges(ctx, older)
+	return b.ranges(ctx, older, 0)
 }
 
 // ranges walks the disk window by window. A window that the service cannot list in time is halved; at the floor it is
 // yielded as a whole, which costs reading and loses nothing.
-func (b *Blob) ranges(ctx context.Context, older *Blob) iter.Seq2[holdfast.Extent, error] {
+func (b *Blob) ranges(ctx context.Context, older *Blob, from int64) iter.Seq2[holdfast.Extent, error] {
 	return func(yield func(holdfast.Extent, error) bool) {
-		w := walk{blob: b, older: older, span: b.config.Tuning.WindowBytes}
+		w := walk{blob: b, older: older, span: b.config.Tuning.WindowBytes, covered: from}
 		for w.covered < b.config.SizeBytes {
 			extents, err := w.next(ctx)
 			if err != nil {

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/twin/fault"
 	"github.com/holdfast-backup/holdfast/internal/twin/vdisk"
 	"github.com/holdfast-backup/holdfast/internal/vhd"
 )
@@ -128,7 +129,31 @@ func (s *Service) ranges(x *exchange, window holdfast.Extent) (iter.Seq2[holdfas
 		return nil, err
 	}
 	content := s.config.Volumes.Diff(previous.ID, x.blob.grant.Volume, contentPart(x.blob, window))
+	if decision := fault.From(x.r.Context()); decision.Kind == fault.OmitRanges {
+		content = without(content, decision.Omit)
+	}
 	return withFooter(x.blob, window, content, previous.Size != x.blob.volume.Size), nil
+}
+
+// without leaves a part of the disk out of a list: the lie that a fault rule wants.
+func without(list iter.Seq2[holdfast.Extent, error], omit holdfast.Extent) iter.Seq2[holdfast.Extent, error] {
+	return func(yield func(holdfast.Extent, error) bool) {
+		for e, err := range list {
+			if err != nil || e.End() <= omit.Offset || e.Offset >= omit.End() {
+				if !yield(e, err) {
+					return
+				}
+				continue
+			}
+			before := holdfast.Extent{Offset: e.Offset, Length: omit.Offset - e.Offset, Zero: e.Zero}
+			after := holdfast.Extent{Offset: omit.End(), Length: e.End() - omit.End(), Zero: e.Zero}
+			for _, part := range []holdfast.Extent{before, after} {
+				if part.Length > 0 && !yield(part, nil) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // contentPart returns the part of a window that lies on the volume; one that holds the footer alone gives an extent

@@ -3,6 +3,8 @@ package fault
 import (
 	"context"
 	"time"
+
+	"github.com/holdfast-backup/holdfast"
 )
 
 // Surface names the part of the twin that a rule acts on.
@@ -20,7 +22,7 @@ const (
 // Kind is what goes wrong.
 type Kind string
 
-// The kinds of fault. The middleware carries out throttle, error, cut, slow and lost by itself; revoke, stale-list and
+// The kinds of fault. The middleware carries out throttle, error, cut, slow and lost by itself; revoke, stale-list, omit-ranges and
 // fail-operation are carried out by the handlers, which find the Decision in the request's context.
 const (
 	Throttle      Kind = "throttle"       // 429 with Retry-After
@@ -30,18 +32,20 @@ const (
 	Lost          Kind = "lost"           // the connection breaks before any answer; with AfterEffect the work was done
 	Revoke        Kind = "revoke"         // the SAS in use is revoked before this request is served
 	StaleList     Kind = "stale-list"     // a list misses what was created lately
+	OmitRanges    Kind = "omit-ranges"    // a list of changes leaves out a part of the disk
 	FailOperation Kind = "fail-operation" // the long-running operation that this request starts ends as Failed
 )
 
 // Decision is what the fault engine decided for one request. The zero value means: nothing goes wrong.
 type Decision struct {
 	Kind        Kind
-	Rule        int           // index of the rule that fired
-	RetryAfter  time.Duration // for throttle and error
-	Delay       time.Duration // for slow
-	AfterEffect bool          // the request takes effect, then the answer is spoilt
-	Status      int           // for error; 0 means 500
-	Code        string        // ARM or storage error code for error and fail-operation; "" means the usual one
+	Rule        int             // index of the rule that fired
+	RetryAfter  time.Duration   // for throttle and error
+	Delay       time.Duration   // for slow
+	AfterEffect bool            // the request takes effect, then the answer is spoilt
+	Omit        holdfast.Extent // for omit-ranges
+	Status      int             // for error; 0 means 500
+	Code        string          // ARM or storage error code for error and fail-operation; "" means the usual one
 }
 
 type contextKey struct{}

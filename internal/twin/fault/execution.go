@@ -28,7 +28,7 @@ type execution struct {
 
 func (x execution) run(w http.ResponseWriter, r *http.Request) {
 	switch x.decision.Kind {
-	case Revoke, StaleList, FailOperation:
+	case Revoke, StaleList, OmitRanges, FailOperation:
 		x.next.ServeHTTP(w, r.WithContext(With(r.Context(), x.decision)))
 		return
 	case Throttle, Error, Cut, Slow, Lost:

@@ -40,6 +40,8 @@ type Rule struct {
 	DelayMs           int    `yaml:"delayMs" json:"delayMs,omitempty"` // wait before the answer; for stale-list: how far back the list is blind
 	Status            int    `yaml:"status" json:"status,omitempty"`
 	Code              string `yaml:"code" json:"code,omitempty"`
+	Offset            int64  `yaml:"offset" json:"offset,omitempty"` // for omit-ranges: the part of the disk that lists leave out
+	Length            int64  `yaml:"length" json:"length,omitempty"`
 }
 
 // Load reads and checks a fault file. Errors have KindInvalid and name file, line, column and field; a missing file is
@@ -134,6 +136,10 @@ func (r Rule) checkFit() (field, problem string) {
 		return "status", "out of range; accepted: 400 to 599"
 	case r.Code != "" && !answers && r.Fault != FailOperation:
 		return "code", "has no meaning for the fault " + string(r.Fault) + "; it goes with throttle, error and fail-operation"
+	case r.Fault == OmitRanges && (r.Offset < 0 || r.Length <= 0):
+		return "length", "missing; the fault omit-ranges needs offset and length of what is left out"
+	case r.Fault != OmitRanges && (r.Offset != 0 || r.Length != 0):
+		return "offset", "has no meaning for the fault " + string(r.Fault) + "; it goes with omit-ranges"
 	case strings.ContainsAny(r.Code, "<>&\"\r\n"):
 		return "code", "an error code is one plain word"
 	}
@@ -148,15 +154,15 @@ func (r Rule) decision(index int) Decision {
 	}
 	return Decision{
 		Kind: r.Fault, Rule: index, RetryAfter: retryAfter, Delay: time.Duration(r.DelayMs) * time.Millisecond,
-		AfterEffect: r.AfterEffect, Status: r.Status, Code: r.Code,
+		AfterEffect: r.AfterEffect, Status: r.Status, Code: r.Code, Omit: holdfast.Extent{Offset: r.Offset, Length: r.Length},
 	}
 }
 
-const kindNames = "throttle, error, cut, slow, lost, revoke, stale-list, fail-operation"
+const kindNames = "throttle, error, cut, slow, lost, revoke, stale-list, omit-ranges, fail-operation"
 
 func (k Kind) known() bool {
 	switch k {
-	case Throttle, Error, Cut, Slow, Lost, Revoke, StaleList, FailOperation:
+	case Throttle, Error, Cut, Slow, Lost, Revoke, StaleList, OmitRanges, FailOperation:
 		return true
 	}
 	return false
