@@ -239,7 +239,7 @@ func tellReport(w io.Writer, result verification) error {
 		return err
 	}
 	if report.Orphans > 0 {
-		if _, err := fmt.Fprintf(w, "belong to no restore point: %s, leftovers of runs that died or still work\n", fmt.Sprint(report.Orphans, " objects")); err != nil {
+		if _, err := fmt.Fprintf(w, "needed by no restore point, left by runs that died or still work: %d\n", report.Orphans); err != nil {
 			return err
 		}
 	}
