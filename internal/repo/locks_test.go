@@ -254,6 +254,77 @@ func TestLocks_OthersAppendMeanwhile(t *testing.T) {
 	}
 }
 
+// A store that keeps versions and cannot lock: what others put over objects is seen through as long as the versions stay, and no
+// promise is made.
+func TestLocks_VersionsAlone(t *testing.T) {
+	below := newStore()
+	store := struct {
+		blob.Store
+		blob.Versioned
+	}{below, below}
+	r := repotest.Init(t, store)
+	d := repotest.NewDisk(20 * chunkSize)
+	d.Scribble(newRand(10), 10, 200<<10)
+	p := mustBackup(t, r, "vm", d, nil)
+	for i, name := range below.Adversary().Names() {
+		if below.Adversary().Overwrite(name, []byte("garbage")); i%2 == 0 {
+			below.Adversary().Delete(name)
+		}
+	}
+	mustEqual(t, repotest.Open(t, store), p.ID, d.Data)
+	if h := horizon(t, store, p.ID); !h.IsZero() {
+		t.Errorf("the horizon is %s", h)
+	}
+	if _, err := r.RetainFor(t.Context(), 30); !holdfast.IsKind(err, holdfast.KindInvalid) {
+		t.Errorf("a promise: %v", err)
+	}
+}
+
+// What was locked goes when its time is over: the collection leaves nothing of a removed point, no version either, and what is
+// locked longer stays.
+func TestLocks_CollectedAfterTheirTime(t *testing.T) {
+	store, now := lockedStore()
+	r := repotest.Init(t, store)
+	d, other := repotest.NewDisk(20*chunkSize), repotest.NewDisk(20*chunkSize)
+	d.Scribble(newRand(11), 10, 200<<10)
+	other.Scribble(newRand(12), 10, 200<<10)
+	short := mustBackupLocked(t, r, "short", d, nil, 10)
+	long := mustBackupLocked(t, r, "long", other, nil, 400)
+	locks, err := repo.Locks(t.Context(), store, repo.LocksOptions{Point: short.ID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now.Advance(100 * day)
+	if _, err := repotest.Open(t, store).Remove(t.Context(), []holdfast.PointID{short.ID}, repo.RemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := repo.NewCollector(openLater(t, store, 100*day), store.Remover()).Collect(t.Context(), eager()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gone := 0
+	for _, name := range names(locks) {
+		versions := 0
+		for _, err := range store.Versions(t.Context(), name) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			versions++
+		}
+		if versions == 0 {
+			gone++
+		}
+	}
+	if gone < 4 { // manifest, list, data, tree
+		t.Errorf("%d objects of the removed point are gone", gone)
+	}
+	mustEqual(t, repotest.Open(t, store), long.ID, other.Data)
+	if h := horizon(t, store, long.ID); h.Before(repotest.Start().Add(400 * day)) {
+		t.Errorf("the horizon of the other point is %s", h)
+	}
+}
+
 // A locked point is not removed before its time, and the refusal says the date; what could be removed beside it stays too.
 func TestLocks_RefuseRemoval(t *testing.T) {
 	store, now := lockedStore()
@@ -477,6 +548,13 @@ func TestAdversary_Shadows(t *testing.T) {
 			a.mustStand(t, nil)
 			if _, err := lockedImage(t, repotest.Open(t, a.store)); err != nil {
 				t.Errorf("the next backup: %v", err)
+			}
+			for id, want := range a.content { // a collection over all this takes nothing away
+				mustCollect(t, a.store, eager())
+				mustEqual(t, repotest.Open(t, a.store), id, want)
+				if h := horizon(t, a.store, id); h.Before(a.before[id]) {
+					t.Errorf("after a collection the horizon of %s is %s, it was %s", id, h, a.before[id])
+				}
 			}
 		})
 	}
