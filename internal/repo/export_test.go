@@ -92,11 +92,9 @@ func IndexShape(ctx context.Context, r *Repository) (runs, asked int, due bool, 
 
 // InMemory returns how many ids a session finds without its runs, and how many index entries wait to be written.
 func InMemory(s *Session) (pending, entries int) {
-	s.written.mu.Lock()
-	defer s.written.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.pending), len(s.written.entries)
+	return len(s.pending), s.fresh.Waiting()
 }
 
 // FlushPacks stores the data pack that is being filled, however small.

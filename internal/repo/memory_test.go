@@ -21,7 +21,7 @@ func TestMemory_DefaultsTogether(t *testing.T) {
 		t.Errorf("a run of %d entries does not fit the memory of a pack", room)
 	}
 	sum := limits.OpenBytes + limits.FilterBytes + limits.BlockBytes + int64(limits.AheadBytes) + int64(buffer) + int64(room)*hashBytes +
-		writtenEntriesMax*entryBytes + nodeCacheBytes
+		freshEntriesMax*entryBytes + nodeCacheBytes
 	t.Logf("%d MiB", sum>>20)
 	if sum > 256<<20 {
 		t.Errorf("%d MiB together", sum>>20)

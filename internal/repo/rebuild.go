@@ -40,9 +40,9 @@ func (r *Repository) RebuildIndex(ctx context.Context, progress func(done, total
 
 // rebuild is one run of RebuildIndex.
 type rebuild struct {
-	r       *Repository
-	written *written
-	result  Rebuilt
+	r      *Repository
+	fresh  *index.Fresh
+	result Rebuilt
 }
 
 func (b *rebuild) run(ctx context.Context, session holdfast.SessionID, state oplog.State, progress func(done, total int)) (runChange, error) {
@@ -54,7 +54,7 @@ func (b *rebuild) run(ctx context.Context, session holdfast.SessionID, state opl
 	if err != nil {
 		return runChange{}, err
 	}
-	b.written = newWritten(merger, b.r.writtenMax, nil)
+	b.fresh = index.NewFresh(merger, b.r.freshMax, nil)
 	packs, err := b.r.neededByPoints(ctx, state)
 	if err != nil {
 		return runChange{}, err
@@ -68,10 +68,11 @@ func (b *rebuild) run(ctx context.Context, session holdfast.SessionID, state opl
 			progress(i+1, len(packs))
 		}
 	}
-	change, err := b.written.finish(ctx, index.New(merger.Reader, nil))
+	made, err := b.fresh.Finish(ctx, index.New(merger.Reader, nil))
 	if err != nil {
 		return runChange{}, err
 	}
+	change := changeOf(made)
 	change.dropped = state.Runs
 	b.result.Packs, b.result.Runs = len(packs), len(change.added)
 	for _, about := range change.about {
@@ -90,7 +91,7 @@ func (b *rebuild) add(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	return b.written.add(ctx, entries)
+	return b.fresh.Add(ctx, entries)
 }
 
 // directory returns what a pack's directory says.

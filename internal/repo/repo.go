@@ -66,7 +66,7 @@ type Repository struct {
 	nodes   *cache.Cache[chunk.ID, *tree.Node]
 	runs    *runSet
 
-	writtenMax  int // index entries that a session keeps in memory
+	freshMax    int // index entries that a session keeps in memory
 	packBuffers *pack.Buffers
 
 	suspects *suspects
@@ -226,7 +226,7 @@ func Open(ctx context.Context, store blob.Store, o OpenOptions) (*Repository, er
 		nodes:   cache.New[chunk.ID](nodeCacheBytes, (*tree.Node).MemoryBytes),
 	}
 	r.runs = newRunSet(r, o.Index)
-	r.writtenMax = min(writtenEntriesMax, r.runs.reader.Limits().RunEntries/4)
+	r.freshMax = min(freshEntriesMax, r.runs.reader.Limits().RunEntries/4)
 	return r, nil
 }
 

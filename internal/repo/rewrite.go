@@ -39,8 +39,6 @@ func changeOf(change *index.Change) runChange {
 }
 
 const (
-	// mergedPerEntry is how many entries merges may read for each one that a session adds: what keeps pace with any growth is some 25.
-	mergedPerEntry = 64
 	// mergedAtLeast is how many entries a publication may merge however little it adds, so that one step is never too much: a full
 	// buffer and the sixteen leaves below it. That is 320 MB to be read and written.
 	mergedAtLeast = 4 << 20
@@ -127,7 +125,7 @@ func (r *Repository) rewriteRun(ctx context.Context, merger *index.Merger, about
 
 // tend merges index runs after so many new entries were published.
 func (r *Repository) tend(ctx context.Context, entries int) {
-	if err := r.tendIndex(ctx, max(mergedPerEntry*entries, mergedAtLeast)); err != nil {
+	if err := r.tendIndex(ctx, max(index.MergedPerEntry*entries, mergedAtLeast)); err != nil {
 		// best effort: without it, lookups ask more runs, until the next publication.
 		r.log.WarnContext(ctx, "index not merged", "error", err)
 	}

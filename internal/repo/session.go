@@ -32,7 +32,7 @@ type Session struct {
 	id      holdfast.SessionID
 	begin   BeginOptions
 	finder  *finder
-	written *written        // where what the session stored lies
+	fresh   *index.Fresh    // where what the session stored lies
 	ctx     context.Context // ends when something fails, or at Close
 	cancel  context.CancelCauseFunc
 	chunks  *pack.Packer
@@ -122,7 +122,7 @@ func (s *Session) prepare(ctx context.Context, state oplog.State) (err error) {
 	if err != nil {
 		return err
 	}
-	s.written = newWritten(merger, s.r.writtenMax, s.forget)
+	s.fresh = index.NewFresh(merger, s.r.freshMax, s.forget)
 	for _, id := range s.begin.Parents {
 		parent := *state.Point(id)
 		sum, err := s.r.openSummary(parent.ID, parent.Summary)
@@ -163,7 +163,7 @@ func (s *Session) find(ctx context.Context, id chunk.ID) (*chunk.Place, error) {
 	if ok {
 		return place, nil
 	}
-	place, err := s.written.lookup(ctx, id) // these packs are in s.packs
+	place, err := s.fresh.Lookup(ctx, id) // these packs are in s.packs
 	if place != nil || err != nil {
 		return place, err
 	}
@@ -223,7 +223,7 @@ func (s *Session) packStored(name string, items []pack.Item) error {
 	s.mu.Lock()
 	s.packs = append(s.packs, name)
 	s.mu.Unlock()
-	return s.written.add(s.ctx, entries)
+	return s.fresh.Add(s.ctx, entries)
 }
 
 // forget drops what has come to lie in runs of the session.
@@ -280,10 +280,11 @@ func (s *Session) publishOnce(ctx context.Context, point holdfast.Point, resourc
 	if err != nil {
 		return Published{}, err
 	}
-	runs, err := s.written.finish(ctx, s.finder.live)
+	merged, err := s.fresh.Finish(ctx, s.finder.live)
 	if err != nil {
 		return Published{}, err
 	}
+	runs := changeOf(merged)
 	manifest, err := s.r.writeManifest(ctx, s.id, point)
 	if err != nil {
 		return Published{}, err
@@ -318,7 +319,7 @@ func (s *Session) publishOnce(ctx context.Context, point holdfast.Point, resourc
 	published := Published{ID: point.ID, StoredBytes: s.r.BytesAdded() - s.begun}
 	s.r.checkpoint(ctx)
 	published.LockedUntil, published.LocksRenewed = s.kept.Result()
-	s.r.tend(ctx, s.written.count())
+	s.r.tend(ctx, s.fresh.Count())
 	if s.healed.Load() {
 		s.r.noteHealed(ctx)
 	}
