@@ -292,3 +292,32 @@ func TestHeal_FoundMeanwhile(t *testing.T) {
 	}
 	a.backup(t, repotest.Open(t, a.store))
 }
+
+// Two verifications that find different damage at the same time: both are recorded, and nothing that one of them found is lost.
+func TestProofs_AtOnce(t *testing.T) {
+	a := newAiling(t)
+	one, two := repotest.Open(t, a.store), repotest.Open(t, a.store)
+	packs := a.packs("data/")
+	harm(t, a.store, packs[0], false)
+	first, err := one.Verify(t.Context(), repo.VerifyStored)
+	if err != nil {
+		t.Fatal(err)
+	}
+	harm(t, a.store, packs[1], false)
+	second, err := two.Verify(t.Context(), repo.VerifyStored)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, record := range []struct {
+		r      *repo.Repository
+		report repo.Report
+	}{{two, second}, {one, first}} {
+		if _, err := record.r.RecordProof(t.Context(), record.report); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.backup(t, repotest.Open(t, a.store))
+	if report := mustVerify(t, a.store, repo.VerifyComplete); !report.OK || len(report.Healed) != 2 {
+		t.Errorf("%+v", report)
+	}
+}

@@ -104,3 +104,54 @@ func TestSpans_Refusals(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Spans that must be read are added to others, cut where these are, and never undo a hole: against a model with one word per chunk.
+func TestWithRead_AgainstChunks(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const chunks = 40
+		draw := func(label string, zeros bool) (list []Span) {
+			for at := int64(0); at < chunks; {
+				from := at + rapid.Int64Range(0, 6).Draw(t, label+" gap")
+				to := min(chunks, from+rapid.Int64Range(1, 6).Draw(t, label+" length"))
+				if from >= to {
+					break
+				}
+				list = append(list, Span{from, to, zeros && rapid.Bool().Draw(t, label+" zero")})
+				at = to
+			}
+			return list
+		}
+		spans, extra := draw("span", true), draw("extra", false)
+		var want [chunks]string
+		for _, s := range extra {
+			for n := s.From; n < s.To; n++ {
+				want[n] = "read"
+			}
+		}
+		for _, s := range spans {
+			for n := s.From; n < s.To; n++ {
+				want[n] = map[bool]string{true: "hole", false: "read"}[s.Zero]
+			}
+		}
+		var got [chunks]string
+		last := int64(0)
+		for s, err := range WithRead(func(yield func(Span, error) bool) {
+			for _, s := range spans {
+				if !yield(s, nil) {
+					return
+				}
+			}
+		}, extra) {
+			if err != nil || s.From < last || s.From >= s.To {
+				t.Fatalf("span %+v after %d, %v", s, last, err)
+			}
+			last = s.To
+			for n := s.From; n < s.To; n++ {
+				got[n] = map[bool]string{true: "hole", false: "read"}[s.Zero]
+			}
+		}
+		if got != want {
+			t.Fatalf("%v with %v: %v, want %v", spans, extra, got, want)
+		}
+	})
+}
