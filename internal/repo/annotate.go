@@ -3,10 +3,12 @@ package repo
 import (
 	"context"
 	"encoding/json"
+	"iter"
 	"slices"
 	"time"
 
 	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/repo/audit"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
 )
 
@@ -87,5 +89,31 @@ func markSuspect(points []PointSummary) {
 func rests(p PointSummary, lun holdfast.LUN, audit DiskAudit) bool {
 	return slices.ContainsFunc(p.Disks, func(d holdfast.PointDisk) bool {
 		return d.LUN == lun && d.UniqueID == audit.UniqueID && !d.Full
+	})
+}
+
+// AuditInput is content that a disk of a point should be equal to, as far as a change list said that nothing had changed.
+type AuditInput struct {
+	Parent  *DiskReader                       // the disk that the change list counted from; chunks that differ from it were read, and are not looked at
+	From    int64                             // byte where to begin
+	To      int64                             // byte where to end
+	Most    int64                             // bytes to be read at most, in whole chunks
+	Extents iter.Seq2[holdfast.Extent, error] // where the source holds data, from From on
+	Source  Source                            // what the disk held
+	Readers int                               // concurrent reads; 0 means DefaultReaders
+}
+
+// AuditOutput is what an audit found.
+type AuditOutput = audit.Output
+
+// Audit reads chunks that have not changed since Parent, and those that both maps call zeros although the source holds data there, and
+// compares their ids with those of the map. Nothing is read of the store but the maps.
+func (d *DiskReader) Audit(ctx context.Context, in AuditInput) (AuditOutput, error) {
+	if in.Readers <= 0 {
+		in.Readers = DefaultReaders()
+	}
+	return audit.Run(ctx, audit.Input{
+		Now: audit.Map{Shape: d.shape, Top: d.top}, Parent: audit.Map{Shape: in.Parent.shape, Top: in.Parent.top}, Nodes: d.r, Hasher: d.r.hasher,
+		From: in.From, To: in.To, Most: in.Most, Extents: in.Extents, Content: in.Source, Readers: in.Readers,
 	})
 }

@@ -1,4 +1,8 @@
-package repo
+// Package audit compares what a disk held with what a restore point says of it, where a change list claimed that nothing had changed.
+//
+// It promises that what differs is named, after it was read twice, and that what both maps call zeros is looked at too where the source
+// holds data. It must never read of the store more than maps, and never read a chunk that differs between the two maps: that was read before.
+package audit
 
 import (
 	"context"
@@ -13,42 +17,49 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo/tree"
 )
 
-// AuditInput is content that a disk of a point should be equal to, as far as a change list said that nothing had changed.
-type AuditInput struct {
-	Parent  *DiskReader                       // the disk that the change list counted from; chunks that differ from it were read, and are not looked at
-	From    int64                             // byte where to begin
-	To      int64                             // byte where to end
-	Most    int64                             // bytes to be read at most, in whole chunks
-	Extents iter.Seq2[holdfast.Extent, error] // where the source holds data, from From on
-	Source  Source                            // what the disk held
-	Readers int                               // concurrent reads; 0 means DefaultReaders
+// Map is the map of a disk.
+type Map struct {
+	Shape tree.Shape
+	Top   tree.Child
 }
 
-// AuditOutput is what an audit found.
-type AuditOutput struct {
+// Content is what the disk held.
+type Content interface {
+	ReadAt(ctx context.Context, p []byte, offset int64) error
+}
+
+// Input says what to compare. From, To and Most are bytes.
+type Input struct {
+	Now, Parent Map // the disk, and the disk that the change list counted from
+	Nodes       tree.Source
+	Hasher      *chunk.Hasher
+	From, To    int64
+	Most        int64                             // to be read, in whole chunks
+	Extents     iter.Seq2[holdfast.Extent, error] // where the source holds data, from From on
+	Content     Content
+	Readers     int
+}
+
+// Output is what an audit found.
+type Output struct {
 	Bytes int64   // read
 	Next  int64   // byte where the next audit goes on; To when all was read
 	Wrong []int64 // bytes where chunks begin that are not what the point says, some of them, in order
 }
 
-// auditWrongMax bounds the chunks that are named: one is enough to distrust a list.
-const auditWrongMax = 16
+// wrongMax bounds the chunks that are named: one is enough to distrust a list.
+const wrongMax = 16
 
-// Audit reads chunks that have not changed since Parent, and those that both maps call zeros although the source holds data there, and
-// compares their ids with those of the map. Nothing is read of the store but the maps. What differs is read twice.
-func (d *DiskReader) Audit(ctx context.Context, in AuditInput) (AuditOutput, error) {
-	a := auditor{d: d, in: in, chunkSize: int64(d.shape.ChunkSize), out: AuditOutput{Next: in.To}}
+// Run reads chunks of which both maps say the same, and compares their ids with it.
+func Run(ctx context.Context, in Input) (Output, error) {
+	a := auditor{in: in, chunkSize: int64(in.Now.Shape.ChunkSize), out: Output{Next: in.To}}
 	work := make(chan audited)
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer close(work)
 		return a.choose(gctx, work)
 	})
-	readers := in.Readers
-	if readers <= 0 {
-		readers = DefaultReaders()
-	}
-	for range readers {
+	for range in.Readers {
 		g.Go(func() error {
 			buffer := make([]byte, a.chunkSize)
 			for c := range work {
@@ -71,20 +82,19 @@ type audited struct {
 }
 
 type auditor struct {
-	d         *DiskReader
-	in        AuditInput
+	in        Input
 	chunkSize int64
 
 	mu  sync.Mutex // guards out
-	out AuditOutput
+	out Output
 }
 
 // choose walks both maps and the source's extents side by side.
 func (a *auditor) choose(ctx context.Context, work chan<- audited) error {
 	first, end := a.in.From/a.chunkSize, (a.in.To+a.chunkSize-1)/a.chunkSize
-	now, stopNow := iter.Pull2(tree.Leaves(ctx, a.d.shape, a.d.top, first, end, a.d.r))
+	now, stopNow := iter.Pull2(tree.Leaves(ctx, a.in.Now.Shape, a.in.Now.Top, first, end, a.in.Nodes))
 	defer stopNow()
-	before, stopBefore := iter.Pull2(tree.Leaves(ctx, a.in.Parent.shape, a.in.Parent.top, first, end, a.d.r))
+	before, stopBefore := iter.Pull2(tree.Leaves(ctx, a.in.Parent.Shape, a.in.Parent.Top, first, end, a.in.Nodes))
 	defer stopBefore()
 	held, stopHeld := iter.Pull2(chunksOf(a.in.Extents, a.chunkSize))
 	defer stopHeld()
@@ -98,7 +108,7 @@ func (a *auditor) choose(ctx context.Context, work chan<- audited) error {
 		if !unchanged || number < first {
 			continue
 		}
-		size := min(a.chunkSize, a.d.disk.SizeBytes-number*a.chunkSize)
+		size := min(a.chunkSize, a.in.Now.Shape.SizeBytes-number*a.chunkSize)
 		if left < size {
 			a.mu.Lock()
 			a.out.Next = number * a.chunkSize
@@ -184,9 +194,9 @@ func (c cursors) next() (number int64, id chunk.ID, unchanged bool, err error) {
 // compare reads a chunk, twice if it is not what it should be.
 func (a *auditor) compare(ctx context.Context, buffer []byte, c audited) error {
 	offset := c.number * a.chunkSize
-	data := buffer[:min(a.chunkSize, a.d.disk.SizeBytes-offset)]
+	data := buffer[:min(a.chunkSize, a.in.Now.Shape.SizeBytes-offset)]
 	for range 2 {
-		if err := a.in.Source.ReadAt(ctx, data, offset); err != nil {
+		if err := a.in.Content.ReadAt(ctx, data, offset); err != nil {
 			return err
 		}
 		a.mu.Lock()
@@ -194,7 +204,7 @@ func (a *auditor) compare(ctx context.Context, buffer []byte, c audited) error {
 		a.mu.Unlock()
 		var id chunk.ID
 		if !chunk.IsZero(data) {
-			id = a.d.r.hasher.Chunk(data)
+			id = a.in.Hasher.Chunk(data)
 		}
 		if id == c.id {
 			return nil
@@ -202,7 +212,7 @@ func (a *auditor) compare(ctx context.Context, buffer []byte, c audited) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.out.Wrong) < auditWrongMax {
+	if len(a.out.Wrong) < wrongMax {
 		a.out.Wrong = append(a.out.Wrong, offset)
 	}
 	return nil
