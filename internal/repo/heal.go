@@ -182,7 +182,14 @@ func (r *Repository) noteFailedReads(ctx context.Context) {
 	if len(damaged) == 0 {
 		return
 	}
-	err := r.addMissing(ctx, damaged) // a lost pack is seldom alone
+	needed, err := r.neededByPoints(ctx, r.oplog.State())
+	maps.DeleteFunc(damaged, func(name string, _ bool) bool { return !slices.Contains(needed, name) }) // a stale hint: it was collected
+	if err == nil && len(damaged) == 0 {
+		return
+	}
+	if err == nil {
+		err = r.addMissing(ctx, damaged) // a lost pack is seldom alone
+	}
 	if err == nil {
 		err = r.recordDamaged(ctx, damaged)
 	}

@@ -264,13 +264,28 @@ func (s *Session) Publish(ctx context.Context, point holdfast.Point, resources a
 	for range publishTriesMax {
 		published, err := s.publishOnce(ctx, point, resources)
 		if !errors.Is(err, errCondemned) {
-			return published, err
+			return published, s.unlessOver(ctx, err)
 		}
 		if err := s.mend(ctx); err != nil {
 			return Published{}, err
 		}
 	}
 	return Published{}, holdfast.Errorf(holdfast.KindConflict, "collections condemned what this backup builds on again and again").WithHint("run the backup again")
+}
+
+// unlessOver returns err, or, when something is missing because the session was given up and its leftovers are gone, that.
+func (s *Session) unlessOver(ctx context.Context, err error) error {
+	if !isDamage(err) {
+		return err
+	}
+	state, syncErr := s.r.oplog.Sync(ctx)
+	if syncErr != nil {
+		return err
+	}
+	if over := state.Allowed(oplog.Entry{Kind: oplog.Abandon, Session: &s.id}); over != nil {
+		return over
+	}
+	return err
 }
 
 // publishOnce writes everything that publication needs in its order, and publishes. errCondemned: some of it names what was
