@@ -57,6 +57,9 @@ func (c *Collector) Plan(ctx context.Context, o CollectOptions) (*CollectPlan, e
 // Collect plans and executes, and starts anew when another collection comes between. It may be ended at any moment: the next one
 // finishes what it began. A repository that another installation owns is KindRefused.
 func (c *Collector) Collect(ctx context.Context, o CollectOptions) (Collected, error) {
+	if err := c.r.oplog.MayWrite(ctx); err != nil { // leftovers of what was swept go without an entry
+		return Collected{}, err
+	}
 	result, err := collect.Run(ctx, c.config(), o)
 	if err == nil {
 		c.r.checkpoint(ctx)

@@ -50,6 +50,10 @@ func TestOwner_OthersAreRefused(t *testing.T) {
 		t.Errorf("ownership %+v", o)
 	}
 	mine := mustBackup(t, k.as("one"), "vm-1", d, nil)
+	mustChange(t)(k.as("one").Rotate(t.Context(), repo.RotateOptions{}))
+	if result, err := repo.NewCollector(k.as("one"), k.store.Remover()).Collect(t.Context(), eager()); err != nil || result.Freed.Objects == 0 {
+		t.Fatalf("%+v, %v", result, err) // it leaves its condemnation list, which the next one removes without an entry
+	}
 	objects := len(k.store.Adversary().Names())
 	for _, name := range []string{"", "two"} {
 		r := k.as(name)
@@ -60,11 +64,12 @@ func TestOwner_OthersAreRefused(t *testing.T) {
 		_, err = r.RemoveSlot(t.Context(), "0")
 		mustBeOwned(t, "a key change", err, "one")
 		mustBeOwned(t, "a removal", repo.RemovePoint(t.Context(), r, mine.ID), "one")
+		_, err = repo.NewCollector(r, k.store.Remover()).Collect(t.Context(), eager())
+		mustBeOwned(t, "a collection", err, "one")
 		mustEqual(t, r, mine.ID, d.Data)
-		mustBeSound(t, k.store, r)
 	}
 	if now := len(k.store.Adversary().Names()); now != objects {
-		t.Errorf("%d objects were written by strangers", now-objects)
+		t.Errorf("strangers changed the number of objects by %d", now-objects)
 	}
 }
 

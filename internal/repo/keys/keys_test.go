@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/repo/keys"
@@ -55,6 +56,52 @@ func TestSlot_Open(t *testing.T) {
 	moved.Repository = keys.NewRepositoryID()
 	if _, err := moved.Open("right"); !holdfast.IsKind(err, holdfast.KindWrongKey) {
 		t.Errorf("a slot moved to another repository: %v", err)
+	}
+}
+
+// A slot that a vault's key wrapped says what the vault is to unwrap; one that asks for anything else is damage, and label, time and the mark of a
+// recovery code survive.
+func TestSlot_Vault(t *testing.T) {
+	id := keys.NewRepositoryID()
+	s := keys.NewVaultSlot(id, keys.Wrapped{KeyID: "https://v/keys/k/1", Algorithm: keys.AlgorithmRSAOAEP256, Bytes: []byte("wrapped")})
+	s.Label, s.Created, s.RecoveryCode = "vault", time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC), true
+	got := reload(t, s)
+	w, err := got.VaultKey()
+	if err != nil || w.KeyID != "https://v/keys/k/1" || string(w.Bytes) != "wrapped" || got.Label != "vault" || !got.Created.Equal(s.Created) || !got.RecoveryCode {
+		t.Errorf("%+v, %+v, %v", w, got, err)
+	}
+	for what, spoil := range map[string]func(*keys.Slot){
+		"another kind": func(s *keys.Slot) { s.Kind = keys.SlotPassword }, "another algorithm": func(s *keys.Slot) { s.Algorithm = "RSA1_5" },
+		"no key": func(s *keys.Slot) { s.KeyID = "" }, "nothing wrapped": func(s *keys.Slot) { s.Wrapped = nil },
+	} {
+		bad := got
+		spoil(&bad)
+		if _, err := bad.VaultKey(); !holdfast.IsKind(err, holdfast.KindCorrupt) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+// Recovery codes have 160 bits in 32 digits that nobody confuses, use all digits, and are never the same.
+func TestNewRecoveryCode(t *testing.T) {
+	seen, digits := map[string]bool{}, map[rune]int{}
+	for range 500 {
+		code := keys.NewRecoveryCode()
+		if len(code) != 39 || strings.Count(code, "-") != 7 || strings.ContainsAny(code, "ILOUilou") || seen[code] {
+			t.Fatalf("code %q", code)
+		}
+		seen[code] = true
+		for _, d := range strings.ReplaceAll(code, "-", "") {
+			digits[d]++
+		}
+	}
+	for d, n := range digits { // 500 of 16,000 each; far off means that bits are lost
+		if n < 350 || n > 650 {
+			t.Errorf("the digit %c comes %d times", d, n)
+		}
+	}
+	if len(digits) != 32 {
+		t.Errorf("%d digits are in use", len(digits))
 	}
 }
 
@@ -260,11 +307,19 @@ func FuzzDecodeSlot(f *testing.F) {
 	}
 	f.Add(slot)
 	f.Add(open)
+	vault, err := keys.NewVaultSlot(id, keys.Wrapped{KeyID: "https://v/keys/k/1", Algorithm: keys.AlgorithmRSAOAEP256, Bytes: []byte("wrapped")}).Encode()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(vault)
 	f.Add([]byte(`{"holdfast":"key slot","kind":"password","memoryKiB":4294967296}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, err := keys.DecodeSlot(data, id)
 		if err == nil && s.MemoryKiB < 1024 && s.Time < 4 { // else it is right, or refused, but slow
 			_, err = s.Open("p")
+		}
+		if _, err := s.VaultKey(); err != nil && !holdfast.IsKind(err, holdfast.KindCorrupt) {
+			t.Error(err)
 		}
 		if kind := holdfast.KindOf(err); err != nil && kind != holdfast.KindCorrupt && kind != holdfast.KindInvalid && kind != holdfast.KindWrongKey {
 			t.Error(err)

@@ -205,6 +205,16 @@ func (l *Log) Append(ctx context.Context, build func(State) (Entry, error)) (Ent
 	})
 }
 
+// MayWrite reads the log and returns an error of KindRefused when another installation owns the repository. It is for work that
+// changes the store before it appends anything; Append asks by itself.
+func (l *Log) MayWrite(ctx context.Context) error {
+	state, err := l.Sync(ctx)
+	if err == nil && state.Owner != "" && state.Owner != l.access.Installation {
+		err = state.ownedByAnother()
+	}
+	return err
+}
+
 // TakeOver is Append for the one kind of entry that a writer appends who is not the owner.
 func (l *Log) TakeOver(ctx context.Context, build func(State) (Entry, error)) (Entry, error) {
 	return l.append(ctx, func(s State) (Entry, error) {
