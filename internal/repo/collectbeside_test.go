@@ -11,6 +11,7 @@ import (
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/blob"
 	"github.com/holdfast-backup/holdfast/internal/blob/mem"
+	"github.com/holdfast-backup/holdfast/internal/clock"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/repo/repotest"
 )
@@ -218,6 +219,38 @@ func TestCollect_OthersAtEveryMoment(t *testing.T) {
 			c.mustHold(t, c.store, nil)
 			mustBeBare(t, c.store)
 			c.mustHold(t, c.store, nil)
+		}
+	}
+}
+
+// Who loses the repository to another installation in the middle of a collection cannot condemn any more; the new owner finishes.
+func TestCollect_TakenOver(t *testing.T) {
+	for _, moment := range []string{"index", "condemn", "swept"} {
+		c := newCollectable(t)
+		o := openOptions()
+		o.Installation, o.Clock = "new", clock.NewManual(repotest.Start().Add(2*time.Hour))
+		owner, err := repo.Open(t.Context(), c.store, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := &moments{Store: c.store, before: moment, do: func() {
+			if _, err := owner.TakeOver(t.Context(), ""); err != nil {
+				t.Error(err)
+			}
+		}}
+		_, err = repo.NewCollector(openLater(t, m, 0), m.Remover()).Collect(t.Context(), repo.CollectOptions{Rule: eager().Rule})
+		if !holdfast.IsKind(err, holdfast.KindRefused) || m.do != nil {
+			t.Fatalf("%s: %v", moment, err)
+		}
+		c.mustHold(t, c.store, nil)
+		for range 4 {
+			if _, err := repo.NewCollector(owner, c.store.Remover()).Collect(t.Context(), eager()); err != nil {
+				t.Fatalf("%s: the new owner: %v", moment, err)
+			}
+		}
+		c.mustHold(t, c.store, nil)
+		if report, err := repo.Verify(t.Context(), c.store, repo.VerifyOptions{Level: repo.VerifyStored}); err != nil || !report.OK || report.Orphans != 0 {
+			t.Errorf("%s: %d orphans, %v, %v", moment, report.Orphans, report.Objects, err)
 		}
 	}
 }

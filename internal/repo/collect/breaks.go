@@ -1,6 +1,8 @@
 package collect
 
 import (
+	"slices"
+
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/repo/chunk"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
@@ -59,8 +61,7 @@ func (b *breaks) result() Scattered {
 func inReadingOrder(points []oplog.PointState) (ordered []oplog.PointState, newest int) {
 	seen := map[string]bool{}
 	var others []oplog.PointState
-	for i := len(points) - 1; i >= 0; i-- {
-		p := points[i]
+	for _, p := range slices.Backward(points) {
 		if seen[p.Subject] {
 			others = append(others, p)
 			continue
