@@ -154,11 +154,11 @@ func (l *Log) Unlock(ctx context.Context, a Access) error {
 	return nil
 }
 
-// State returns a copy of the state read last.
+// State returns the state read last. Later entries do not change it; callers do not change its slices in place either.
 func (l *Log) State() State {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.state.clone()
+	return l.state.snapshot()
 }
 
 // Next returns the number of the entry that would come next in the state read last.
@@ -175,7 +175,7 @@ func (l *Log) Sync(ctx context.Context) (State, error) {
 	if err := l.sync(ctx); err != nil {
 		return State{}, err
 	}
-	return l.state.clone(), nil
+	return l.state.snapshot(), nil
 }
 
 // Entry reads the entry of that number, which must be one that the log's state has taken in. One that does not prove itself is
@@ -236,7 +236,7 @@ func (l *Log) append(ctx context.Context, build func(State) (Entry, error)) (Ent
 			return Entry{}, holdfast.Errorf(holdfast.KindCorrupt, "%s is damaged, so the repository cannot be written: %s", l.damage[0].Object, l.damage[0].Text).
 				WithHint("restoring works; see what is damaged with: holdfast repo verify --repo %s", l.store.URL())
 		}
-		e, err := build(l.state.clone())
+		e, err := build(l.state.snapshot())
 		if err != nil {
 			return Entry{}, err
 		}

@@ -205,6 +205,46 @@ func TestState_RecordsOfGonePacks(t *testing.T) {
 	}
 }
 
+// A state that was handed out stays as it is, whatever is appended afterwards, and whoever else holds one.
+func TestState_SnapshotsStay(t *testing.T) {
+	f := newFixture(t)
+	l := f.open(t, f.store)
+	index := func(name, dropped string) oplog.Entry {
+		return oplog.Entry{Kind: oplog.Index, Added: []string{name}, About: []oplog.RunAbout{{Entries: 1}}, Dropped: []string{dropped}}
+	}
+	var states, appended []oplog.State
+	var want []string
+	for _, e := range []oplog.Entry{
+		begin(1), publish(1), begin(2), publish(2), settle(1), index("index/a", ""), index("index/b", ""), {Kind: oplog.Annotate, Point: point(1), Sealed: []byte("a")},
+		begin(3), publish(3), {Kind: oplog.Remove, Points: []holdfast.PointID{point(1)}}, begin(4), publish(4), index("index/c", "index/a"), index("index/b", ""),
+		{Kind: oplog.Condemn, List: "lists/c"}, {Kind: oplog.Annotate, Point: point(3), Sealed: []byte("b")}, {Kind: oplog.Remove, Points: []holdfast.PointID{point(2), point(4)}},
+		{Kind: oplog.Swept, List: "lists/c"}, begin(5), publish(5), settle(5),
+	} {
+		mustAdd(t, l, e)
+		for range 2 { // appended to by two callers
+			s := l.State()
+			data, err := s.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			states, want = append(states, s), append(want, string(data))
+			s.Points, s.Runs = append(s.Points, oplog.PointState{ID: point(1000 + len(states))}), append(s.Runs, "theirs")
+			appended = append(appended, s)
+		}
+	}
+	for i := range states {
+		if data, err := states[i].Encode(); err != nil || string(data) != want[i] {
+			t.Fatalf("state %d has become\n%s, was\n%s", i, data, want[i])
+		}
+		if a := appended[i]; a.Points[len(a.Points)-1].ID != point(1001+i) || a.Runs[len(a.Runs)-1] != "theirs" {
+			t.Fatalf("what a caller appended to state %d is gone", i)
+		}
+	}
+	if got := encoded(t, f.open(t, f.store)); got != encoded(t, l) {
+		t.Error("folding anew gives another state")
+	}
+}
+
 // No bytes make the parser of entries panic. What it accepts is exactly what it would be as the entry it says it is.
 func FuzzEntry(f *testing.F) {
 	x := newFixture(f)

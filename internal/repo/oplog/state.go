@@ -43,6 +43,8 @@ type State struct {
 
 	// incomplete says that an entry before Next could not be read, so that what later entries rest on may be unknown here.
 	incomplete bool
+
+	sharesPoints, sharesRuns bool // snapshots see the same arrays
 }
 
 // Condemnation is a list of objects that are going to be deleted, or were. A swept one stays in the state as long as a session
@@ -151,17 +153,31 @@ func DecodeState(data []byte) (State, error) {
 	return s, nil
 }
 
-// clone returns a copy that shares nothing that apply changes.
-func (s *State) clone() State {
+// snapshot returns a copy that later entries do not change. What may be long is not copied: the state appends to it beyond what the copy
+// sees, and copies it itself before it changes it otherwise.
+func (s *State) snapshot() State {
+	s.sharesPoints, s.sharesRuns = true, true
 	c := *s
+	c.Points, c.Runs, c.About = slices.Clip(s.Points), slices.Clip(s.Runs), slices.Clip(s.About)
 	c.Slots = slices.Clone(s.Slots)
 	c.Sessions = slices.Clone(s.Sessions)
-	c.Points = slices.Clone(s.Points)
-	c.Runs = slices.Clone(s.Runs)
-	c.About = slices.Clone(s.About)
 	c.Condemned = slices.Clone(s.Condemned)
 	c.Gone = slices.Clone(s.Gone)
 	return c
+}
+
+// ownPoints makes the points the state's own before they are changed in place.
+func (s *State) ownPoints() {
+	if s.sharesPoints {
+		s.Points, s.sharesPoints = slices.Clone(s.Points), false
+	}
+}
+
+// ownRuns is ownPoints for the index runs.
+func (s *State) ownRuns() {
+	if s.sharesRuns {
+		s.Runs, s.About, s.sharesRuns = slices.Clone(s.Runs), slices.Clone(s.About), false
+	}
 }
 
 // Allowed says whether an entry may follow, under the rules of doc/format.md §6.3. The error tells a person why not. After
@@ -346,8 +362,10 @@ func (s *State) apply(e Entry, hash string) {
 	case Settle:
 		s.dropSession(*e.Session)
 	case Remove:
+		s.ownPoints()
 		s.Points = slices.DeleteFunc(s.Points, func(x PointState) bool { return slices.Contains(e.Points, x.ID) })
 	case Annotate:
+		s.ownPoints()
 		if point := s.Point(e.Point); point != nil {
 			point.Annotations = append(slices.Clip(point.Annotations), SealedPart{e.Generation, e.Sealed})
 		}
@@ -413,6 +431,10 @@ func (s *State) publish(e Entry) {
 
 // changeRuns drops and adds index runs. A run that is live already and is added again takes what the entry says about it.
 func (s *State) changeRuns(e Entry) {
+	if len(e.Added)+len(e.Dropped) == 0 {
+		return
+	}
+	s.ownRuns()
 	if s.About == nil && len(e.About) > 0 {
 		s.About = make([]RunAbout, len(s.Runs))
 	}
