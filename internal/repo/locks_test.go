@@ -280,6 +280,22 @@ func TestLocks_VersionsAlone(t *testing.T) {
 	}
 }
 
+// A repository that was deleted where versions stay is still there: another one cannot be made over it, and it opens.
+func TestInit_OverADeletedRepository(t *testing.T) {
+	store := newStore()
+	r := repotest.Init(t, store)
+	for _, name := range store.Adversary().Names() {
+		store.Adversary().Delete(name)
+	}
+	_, err := repo.Init(t.Context(), store, repo.InitOptions{Password: "another", KDF: repotest.FastKDF(), Clock: openOptions().Clock})
+	if !holdfast.IsKind(err, holdfast.KindConflict) {
+		t.Errorf("another one over it: %v", err)
+	}
+	if again := repotest.Open(t, store); again.ID() != r.ID() {
+		t.Errorf("repository %s has become %s", r.ID(), again.ID())
+	}
+}
+
 // What was locked goes when its time is over: the collection leaves nothing of a removed point, no version either, and what is
 // locked longer stays.
 func TestLocks_CollectedAfterTheirTime(t *testing.T) {

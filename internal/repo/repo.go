@@ -140,6 +140,10 @@ func Init(ctx context.Context, store blob.Store, o InitOptions) (*Repository, er
 	}
 	id := keys.NewRepositoryID()
 	ring := keys.NewRing(id)
+	store, err := shadow.Open(ctx, store, oplog.ProvesItself, layout.LogEntry)
+	if err != nil {
+		return nil, err
+	}
 	if err := mustBeEmpty(ctx, store); err != nil {
 		return nil, err
 	}
