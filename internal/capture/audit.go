@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -91,8 +92,7 @@ func (r *run) historyOf(points []repo.PointSummary, d *disk) history {
 	h.since = r.published.ID
 	now := r.flow.config.Clock.Now()
 	held, last, full := int64(0), now, false
-	for i := len(points) - 1; i >= 0; i-- {
-		p := points[i]
+	for _, p := range slices.Backward(points) {
 		if !p.VM.Equal(r.vm.ID) || p.Kind != holdfast.PointBackup {
 			continue
 		}

@@ -293,6 +293,24 @@ func TestHeal_FoundMeanwhile(t *testing.T) {
 	a.backup(t, repotest.Open(t, a.store))
 }
 
+// After healing the point that healed goes, and the index is made anew from pack lists alone: the older point still finds its parts,
+// because the damage list names the pack that they lie in now.
+func TestHeal_OutlivesTheHealer(t *testing.T) {
+	a := newAiling(t)
+	a.mustBeFound(t, a.packs("data/")[0], false)
+	r := repotest.Open(t, a.store)
+	healer := a.backup(t, r)
+	if err := repo.RemovePoint(t.Context(), r, healer.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.RebuildIndex(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	for i, p := range a.points[:2] {
+		mustEqual(t, repotest.Open(t, a.store), p.ID, a.held[i])
+	}
+}
+
 // Two verifications that find different damage at the same time: both are recorded, and nothing that one of them found is lost.
 func TestProofs_AtOnce(t *testing.T) {
 	a := newAiling(t)

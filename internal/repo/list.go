@@ -57,6 +57,11 @@ func (r *Repository) neededByPoints(ctx context.Context, state oplog.State) ([]s
 			lists = append(lists, in.Name)
 		}
 	}
+	damage, err := r.damageIn(ctx, state)
+	if err != nil {
+		return nil, err
+	}
+	packs = append(packs, damage.Instead(packs)...)
 	slices.Sort(packs)
 	return gone.Resolve(slices.Compact(packs)), nil
 }

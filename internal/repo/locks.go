@@ -11,6 +11,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo/lock"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
 	"github.com/holdfast-backup/holdfast/internal/repo/shadow"
+	"github.com/holdfast-backup/holdfast/internal/repo/stored"
 )
 
 // RetainFor returns the date that many days from now, by the clock of the store, for BeginOptions.RetainUntil. A store that cannot
@@ -86,6 +87,11 @@ func needsOf(ctx context.Context, store blob.Reader, state oplog.State, point op
 	if err != nil {
 		return nil, err
 	}
+	damage, err := listsIn(store).Damage(ctx, state.Damage)
+	if stored.IgnoreDamage(err) != nil {
+		return nil, err
+	}
+	packs = append(packs, damage.Instead(packs)...)
 	return slices.Concat([]string{point.Manifest, point.List}, includes, state.Gone, gone.Resolve(packs)), nil
 }
 

@@ -294,6 +294,17 @@ func (p *Plan) prune(ctx context.Context, state oplog.State, whole packlist.Gone
 			}
 		}
 	}
+	damage, err := p.c.lists().Damage(ctx, state.Damage)
+	if err != nil {
+		return whole, stored.IgnoreDamage(err)
+	}
+	for _, others := range []map[string][]string{damage.Lost, damage.Spare} { // what lists stand for besides
+		for _, packs := range others {
+			for _, name := range packs {
+				named[name] = true
+			}
+		}
+	}
 	return whole.Needed(named), nil
 }
 
