@@ -223,6 +223,50 @@ func TestCollect_OthersAtEveryMoment(t *testing.T) {
 	}
 }
 
+// A collection that runs whole while a backup has uploaded its packs, its lists or its manifest and not published yet takes none of
+// them for leftovers.
+func TestCollect_BetweenUploadAndPublication(t *testing.T) {
+	for _, moment := range []string{"tree/", "lists/", "index/", "points/", "publish"} {
+		c := newCollectable(t)
+		m := &moments{Store: c.store, before: moment, do: func() {
+			for range 2 {
+				if _, err := repo.NewCollector(openLater(t, c.store, 0), c.store.Remover()).Collect(t.Context(), repo.CollectOptions{Rule: eager().Rule}); err != nil {
+					t.Error(err)
+				}
+			}
+		}}
+		writer := repotest.Open(t, m)
+		s, point := openBackup(t, writer, c, false)
+		published, err := s.Publish(t.Context(), point, nil)
+		if err != nil || m.do != nil {
+			t.Fatalf("%s: %v", moment, err)
+		}
+		c.mustHold(t, c.store, map[holdfast.PointID][]byte{published.ID: c.disk.Data})
+	}
+}
+
+// A plan from the time when another collection had moved things and not condemned their old places yet is not executed after that: it
+// took the new places for superfluous.
+func TestCollect_PlanFromBeforeAnother(t *testing.T) {
+	c := newCollectable(t)
+	var plan *repo.CollectPlan
+	m := &moments{Store: c.store, before: "condemn", do: func() {
+		var err error
+		if plan, err = repo.NewCollector(repotest.Open(t, c.store), c.store.Remover()).Plan(t.Context(), repo.CollectOptions{}); err != nil {
+			t.Error(err)
+		}
+	}}
+	if result, err := repo.NewCollector(openLater(t, m, 0), m.Remover()).Collect(t.Context(), repo.CollectOptions{Rule: eager().Rule}); err != nil || result.Moved.Objects == 0 || plan == nil {
+		t.Fatalf("%+v, %v", result.Moved, err)
+	}
+	if _, err := plan.Execute(t.Context()); !holdfast.IsKind(err, holdfast.KindConflict) {
+		t.Errorf("an old plan was executed: %v", err)
+	}
+	c.mustHold(t, c.store, nil)
+	mustBeBare(t, c.store)
+	c.mustHold(t, c.store, nil)
+}
+
 // Who loses the repository to another installation in the middle of a collection cannot condemn any more; the new owner finishes.
 func TestCollect_TakenOver(t *testing.T) {
 	for _, moment := range []string{"index", "condemn", "swept"} {

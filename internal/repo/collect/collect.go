@@ -141,7 +141,7 @@ type Scattered struct {
 }
 
 // errStale says that the log went on in a way that a plan did not foresee.
-var errStale = errors.New("the log has gone on")
+var errStale = holdfast.Errorf(holdfast.KindConflict, "another collection came between").WithHint("run again")
 
 // triesMax bounds how often a collection starts anew because others condemned something meanwhile.
 const triesMax = 8
