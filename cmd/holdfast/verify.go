@@ -62,8 +62,8 @@ type verification struct {
 // proofResult tells what the log keeps of the verification.
 type proofResult struct {
 	Recorded bool       `json:"recorded"`
-	Reason   string     `json:"reason"` // why nothing was recorded
-	Since    *time.Time `json:"since"`  // every stored byte has been read since then; null while a part never was
+	Reason   string     `json:"reason"`          // why nothing was recorded
+	Since    *time.Time `json:"since,omitempty"` // every stored byte has been read since then; absent while a part never was
 }
 
 // shareResult tells about the share of --within.

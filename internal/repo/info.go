@@ -23,8 +23,8 @@ type Info struct {
 	StoredBytes int64  `json:"storedBytes"` // added to the store by the visible points
 	IndexRuns   int    `json:"indexRuns"`
 	LogEntries  uint64 `json:"logEntries"`
-	// ProvenSince is the instant since which every stored byte has been read again; null while a part never was.
-	ProvenSince *time.Time `json:"provenSince"`
+	// ProvenSince is the instant since which every stored byte has been read again; absent while a part never was.
+	ProvenSince *time.Time `json:"provenSince,omitempty"`
 }
 
 // Info sums up the state read last.

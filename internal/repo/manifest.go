@@ -117,8 +117,8 @@ type PointSummary struct {
 	Consistency holdfast.Consistency `json:"consistency"`
 	StoredBytes int64                `json:"storedBytes"` // what the point added to the store
 	Disks       []holdfast.PointDisk `json:"disks"`       // without Top
-	// ProvenAt is the instant since which everything that the point needs has been read; null when it has not, or not all of it.
-	ProvenAt *time.Time `json:"provenAt"`
+	// ProvenAt is the instant since which everything that the point needs has been read; absent when it has not, or not all of it.
+	ProvenAt *time.Time `json:"provenAt,omitempty"`
 	// Audits are what was found out about the change lists of its disks, by disk; nil for a point that was not audited.
 	Audits map[holdfast.LUN]DiskAudit `json:"-"`
 	// Suspect are the disks whose content here rests on a change list that was found wrong later, or in this run.
