@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -289,6 +290,9 @@ func whatToDo(report repo.Report, recorded bool) []string {
 			}
 			break
 		}
+	}
+	if slices.ContainsFunc(report.Objects, func(o repo.ObjectProblem) bool { return strings.HasPrefix(o.Name, "index/") }) {
+		lines = append(lines, "Make the index anew with: holdfast repo rebuild-index.")
 	}
 	return append(lines, "Bring the damaged objects back from a copy of the storage if there is one.")
 }
