@@ -344,13 +344,9 @@ func (m *model) collector(t *rapid.T, store blob.Store, remover blob.Remover) (*
 }
 
 func (m *model) collect(t *rapid.T) {
-	var c *repo.Collector
-	var o repo.CollectOptions
+	c, o := m.collector(t, m.store, m.store.Remover())
 	if rapid.Bool().Draw(t, "old handle") {
-		c, o = m.collector(t, m.store, m.store.Remover())
 		c = repo.NewCollector(m.handle(t), m.store.Remover())
-	} else {
-		c, o = m.collector(t, m.store, m.store.Remover())
 	}
 	_, err := c.Collect(context.Background(), o)
 	must(t, err)

@@ -237,7 +237,7 @@ func TestBadInput_Repository(t *testing.T) {
 	backup(refusal{2, "invalid", "file", []string{"one image", "2"}}, "disk", image, image)
 	backup(refusal{2, "invalid", "compression", []string{"zip", "better"}}, "disk", image, "--compression", "zip")
 	backup(refusal{2, "invalid", "changes", []string{"--since"}}, "disk", image, "--changes", image)
-	backup(refusal{3, "notFound", "", []string{"1999", "repo points"}}, "disk", image, "--changes", image, "--since", "1999")
+	backup(refusal{3, "notFound", "point", []string{"1999", "repo points"}}, "disk", image, "--changes", image, "--since", "1999")
 }
 
 // newerRepository copies a repository and writes its first entry as a later version would: with format 2 and a sum that fits.

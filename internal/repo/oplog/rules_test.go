@@ -215,10 +215,16 @@ func TestState_SnapshotsStay(t *testing.T) {
 	var states, appended []oplog.State
 	var want []string
 	for _, e := range []oplog.Entry{
-		begin(1), publish(1), begin(2), publish(2), settle(1), index("index/a", ""), index("index/b", ""), {Kind: oplog.Annotate, Point: point(1), Sealed: []byte("a")},
-		begin(3), publish(3), {Kind: oplog.Remove, Points: []holdfast.PointID{point(1)}}, begin(4), publish(4), index("index/c", "index/a"), index("index/b", ""),
-		{Kind: oplog.Condemn, List: "lists/c"}, {Kind: oplog.Annotate, Point: point(3), Sealed: []byte("b")}, {Kind: oplog.Remove, Points: []holdfast.PointID{point(2), point(4)}},
-		{Kind: oplog.Swept, List: "lists/c"}, begin(5), publish(5), settle(5),
+		begin(1), publish(1), begin(2), publish(2), settle(1), index("index/a", ""), index("index/b", ""),
+		{Kind: oplog.Annotate, Point: point(1), Sealed: []byte("a")},
+		begin(3), publish(3),
+		{Kind: oplog.Remove, Points: []holdfast.PointID{point(1)}},
+		begin(4), publish(4), index("index/c", "index/a"), index("index/b", ""),
+		{Kind: oplog.Condemn, List: "lists/c"},
+		{Kind: oplog.Annotate, Point: point(3), Sealed: []byte("b")},
+		{Kind: oplog.Remove, Points: []holdfast.PointID{point(2), point(4)}},
+		{Kind: oplog.Swept, List: "lists/c"},
+		begin(5), publish(5), settle(5),
 	} {
 		mustAdd(t, l, e)
 		for range 2 { // appended to by two callers
