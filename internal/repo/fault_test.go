@@ -46,7 +46,7 @@ func everyFault(t *testing.T, base *mem.Store, flow func(blob.Store) error, chec
 		t.Run(string(mode), func(t *testing.T) {
 			met := 0
 			for at := 1; ; at++ {
-				if testing.Short() && at%3 > 0 && at < counted.Calls() { // a first impression
+				if testing.Short() && at%7 > 0 && at < counted.Calls() { // a first impression
 					met++
 					continue
 				}

@@ -185,6 +185,7 @@ func (w *world) mustStandAttacked(before map[string]time.Time, content map[strin
 	t := w.t
 	t.Helper()
 	var listed []string
+	newest := "" // image of the two: the list is in order of time, which ids made in one second are not
 	for _, p := range w.value("repo", "points", "--repo", lockedRepository).([]any) {
 		point := p.(map[string]any)
 		id := point["id"].(string)
@@ -192,8 +193,10 @@ func (w *world) mustStandAttacked(before map[string]time.Time, content map[strin
 		if point["name"] == "small-1" {
 			w.mustExport(id, "os", content["vm"], lockedRepository)
 		}
+		if point["name"] == "disk" {
+			newest = id
+		}
 	}
-	newest := ""
 	for id, horizon := range before {
 		if !slices.Contains(listed, id) {
 			t.Errorf("%s is not listed", id)
@@ -202,9 +205,6 @@ func (w *world) mustStandAttacked(before map[string]time.Time, content map[strin
 			if now := w.locks(lockedRepository, id, variables...); now.Before(horizon) {
 				t.Errorf("the horizon of %s was %s and is %s", id, horizon, now)
 			}
-		}
-		if id > newest && w.nameOf(id) == "disk" {
-			newest = id
 		}
 	}
 	w.mustExport(newest, "os", content["image"], lockedRepository)
@@ -219,15 +219,4 @@ func (w *world) mustStandAttacked(before map[string]time.Time, content map[strin
 	if people := w.run("repo", "verify", "--repo", lockedRepository); !strings.Contains(string(people.out), "Somebody overwrote or deleted") {
 		t.Errorf("verify tells of shadows as\n%s", people.out)
 	}
-}
-
-// nameOf returns the machine of a restore point.
-func (w *world) nameOf(point string) string {
-	w.t.Helper()
-	for _, p := range w.value("repo", "points", "--repo", lockedRepository).([]any) {
-		if p := p.(map[string]any); p["id"] == point {
-			return p["name"].(string)
-		}
-	}
-	return ""
 }

@@ -148,7 +148,7 @@ func (w *world) mustBeRestored(name string) {
 // `make test` kills at a sample of the calls; `make kill` (HOLDFAST_KILL=all) at every one.
 func TestRestore_KilledAtOutsideCalls(t *testing.T) {
 	t.Parallel()
-	step := 17
+	step := 25
 	if os.Getenv("HOLDFAST_KILL") == "all" {
 		step = 1
 	}
