@@ -224,7 +224,7 @@ func Open(ctx context.Context, store blob.Store, o OpenOptions) (*Repository, er
 		packBuffers: pack.NewBuffers(state.Parameters.FrameSize),
 		store:       counting, clock: o.Clock, tool: o.Tool, log: o.Log, oplog: entries, ring: ring, id: state.Repository,
 		access: opened, suspects: &suspects{names: map[string]bool{}},
-		hasher: chunk.NewHasher(ring), codec: seal.NewCodecWith(runtime.GOMAXPROCS(0), o.Compression), params: state.Parameters,
+		hasher: chunk.NewHasher(ring), codec: seal.NewCodec(runtime.GOMAXPROCS(0), o.Compression), params: state.Parameters,
 		openers: cache.New[string](openPacksMax, func(*seal.Opener) int64 { return 1 }),
 		frames:  cache.New[frameKey](frameCacheBytes, func(b []byte) int64 { return int64(cap(b)) }),
 		nodes:   cache.New[chunk.ID](nodeCacheBytes, (*tree.Node).MemoryBytes),

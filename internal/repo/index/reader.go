@@ -2,16 +2,15 @@ package index
 
 import (
 	"context"
-	"errors"
 	"sync"
 
-	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/blob"
 	"github.com/holdfast-backup/holdfast/internal/repo/cache"
 	"github.com/holdfast-backup/holdfast/internal/repo/chunk"
 	"github.com/holdfast-backup/holdfast/internal/repo/keys"
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
 	"github.com/holdfast-backup/holdfast/internal/repo/seal"
+	"github.com/holdfast-backup/holdfast/internal/repo/stored"
 )
 
 // Limits bound memory and shape the index. The zero value of a field stands for its default.
@@ -137,7 +136,7 @@ func (r *Reader) MustOpen(ctx context.Context, about About) (*Run, error) {
 		})
 		return run, err
 	})
-	if err != nil && isDamage(err) {
+	if err != nil && stored.IsDamage(err) {
 		r.mu.Lock()
 		r.unusable[about.Name] = err
 		r.mu.Unlock()
@@ -198,7 +197,7 @@ func (r *Reader) Unusable(name string) error {
 
 // passOver tells of a run that is missing or damaged, once, and returns errors that say something else.
 func (r *Reader) passOver(ctx context.Context, name string, err error) error {
-	if err == nil || !isDamage(err) {
+	if err == nil || !stored.IsDamage(err) {
 		return err
 	}
 	r.mu.Lock()
@@ -209,10 +208,6 @@ func (r *Reader) passOver(ctx context.Context, name string, err error) error {
 		r.notice(ctx, name, err)
 	}
 	return nil
-}
-
-func isDamage(err error) bool {
-	return errors.Is(err, blob.ErrNotFound) || holdfast.IsKind(err, holdfast.KindCorrupt)
 }
 
 // placeOf returns what a record says.

@@ -177,11 +177,8 @@ func (c Compression) level() zstd.EncoderLevel {
 	return zstd.SpeedDefault
 }
 
-// NewCodec returns a codec with the given parallelism and the default compression.
-func NewCodec(concurrency int) *Codec { return NewCodecWith(concurrency, CompressionDefault) }
-
-// NewCodecWith returns a codec with the given parallelism and compression.
-func NewCodecWith(concurrency int, c Compression) *Codec {
+// NewCodec returns a codec with the given parallelism and compression.
+func NewCodec(concurrency int, c Compression) *Codec {
 	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(c.level()), zstd.WithEncoderConcurrency(concurrency), zstd.WithEncoderCRC(false))
 	holdfast.Invariant(err == nil, "the zstd encoder's options are valid: %v", err)
 	decoder, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(concurrency), zstd.WithDecoderMaxMemory(layout.FrameBytesMax), zstd.WithDecodeAllCapLimit(false))
