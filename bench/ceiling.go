@@ -47,6 +47,7 @@ func ceilings(ctx context.Context, d disks) (ceiling, error) {
 		return ceiling{}, err
 	}
 	c := ceiling{data: d.allocated}
+	var left atomic.Int64
 	packed := &packedFrames{}
 	for _, m := range []struct {
 		into   *float64
@@ -54,7 +55,7 @@ func ceilings(ctx context.Context, d disks) (ceiling, error) {
 	}{
 		{&c.read, func() kernel { return func([]byte) {} }},
 		{&c.hash, hashKernel},
-		{&c.compress, compressKernel},
+		{&c.compress, func() kernel { return zstdKernel(zstd.SpeedDefault, &left) }},
 		{&c.seal, sealKernel},
 		{&c.chain, func() kernel { return chainKernel(packed) }},
 	} {
@@ -69,12 +70,12 @@ func ceilings(ctx context.Context, d disks) (ceiling, error) {
 	return c, err
 }
 
-func framesOf(ranges []byteRange) []byteRange {
-	var frames []byteRange
+func framesOf(ranges []holdfast.Extent) []holdfast.Extent {
+	var frames []holdfast.Extent
 	for _, r := range ranges {
-		for offset := r.offset; offset < r.offset+r.length; {
-			next := min((offset/frameBytes+1)*frameBytes, r.offset+r.length)
-			frames = append(frames, byteRange{offset, next - offset})
+		for offset := r.Offset; offset < r.End(); {
+			next := min((offset/frameBytes+1)*frameBytes, r.End())
+			frames = append(frames, holdfast.Extent{Offset: offset, Length: next - offset})
 			offset = next
 		}
 	}
@@ -86,23 +87,43 @@ type kernel func(frame []byte)
 
 type worker struct {
 	file   *os.File
-	frames []byteRange
+	frames []holdfast.Extent
 }
 
 // each runs a kernel over all frames on all cores and returns the seconds it took, reading from the page cache included.
 func (w worker) each(ctx context.Context, fresh func() kernel) (float64, error) {
+	return eachPart(ctx, w.file, w.frames, runtime.GOMAXPROCS(0), func() partTask {
+		run := fresh()
+		return func(_ context.Context, _ holdfast.Extent, data []byte) error {
+			run(data)
+			return nil
+		}
+	})
+}
+
+// partTask does something with a part of a file. Each goroutine has one of its own.
+type partTask func(ctx context.Context, part holdfast.Extent, data []byte) error
+
+// eachPart hands parts of a file to so many goroutines and returns the seconds that they took, reading included.
+func eachPart(ctx context.Context, file *os.File, parts []holdfast.Extent, goroutines int, fresh func() partTask) (float64, error) {
+	longest := int64(0)
+	for _, part := range parts {
+		longest = max(longest, part.Length)
+	}
 	var next atomic.Int64
 	g, gctx := errgroup.WithContext(ctx)
 	began := clock.System{}.Now()
-	for range runtime.GOMAXPROCS(0) {
+	for range goroutines {
 		g.Go(func() error {
-			run, buffer := fresh(), make([]byte, frameBytes)
-			for i := next.Add(1) - 1; i < int64(len(w.frames)) && gctx.Err() == nil; i = next.Add(1) - 1 {
-				frame := buffer[:w.frames[i].length]
-				if _, err := w.file.ReadAt(frame, w.frames[i].offset); err != nil {
+			do, buffer := fresh(), make([]byte, longest)
+			for i := next.Add(1) - 1; i < int64(len(parts)) && gctx.Err() == nil; i = next.Add(1) - 1 {
+				data := buffer[:parts[i].Length]
+				if _, err := file.ReadAt(data, parts[i].Offset); err != nil {
 					return err
 				}
-				run(frame)
+				if err := do(gctx, parts[i], data); err != nil {
+					return err
+				}
 			}
 			return gctx.Err()
 		})
@@ -127,15 +148,10 @@ func hashChunks(mac hash.Hash, sum, frame []byte) {
 	}
 }
 
-func newEncoder() *zstd.Encoder {
-	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false))
+func newEncoder(level zstd.EncoderLevel) *zstd.Encoder {
+	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false))
 	holdfast.Invariant(err == nil, "the encoder's options are valid: %v", err)
 	return encoder
-}
-
-func compressKernel() kernel {
-	encoder, target := newEncoder(), []byte(nil)
-	return func(frame []byte) { target = encoder.EncodeAll(frame, target[:0]) }
 }
 
 func newAEAD() cipher.AEAD {
@@ -153,7 +169,7 @@ func sealKernel() kernel {
 
 // chainKernel does what no backup can do without: hash, compress, encrypt. What it made is kept for open.
 func chainKernel(keep *packedFrames) kernel {
-	mac, encoder, aead := hmac.New(sha256.New, make([]byte, 32)), newEncoder(), newAEAD()
+	mac, encoder, aead := hmac.New(sha256.New, make([]byte, 32)), newEncoder(zstd.SpeedDefault), newAEAD()
 	sum, packed, sealed := make([]byte, 0, 32), []byte(nil), []byte(nil)
 	return func(frame []byte) {
 		hashChunks(mac, sum, frame)
@@ -231,8 +247,8 @@ func writeAll(d disks) (took float64, err error) {
 	buffer := make([]byte, frameBytes)
 	began := clock.System{}.Now()
 	for _, frame := range framesOf(ranges) {
-		part := buffer[:frame.length]
-		if _, err := source.ReadAt(part, frame.offset); err != nil && !errors.Is(err, io.EOF) {
+		part := buffer[:frame.Length]
+		if _, err := source.ReadAt(part, frame.Offset); err != nil && !errors.Is(err, io.EOF) {
 			return 0, err
 		}
 		if _, err := f.Write(part); err != nil {

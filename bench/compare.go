@@ -53,11 +53,17 @@ func oneRound(ctx context.Context, o options, d disks, engines []engine, all res
 			all[e.name] = map[string][]sample{}
 		}
 	}
+	first := map[string]string{} // what each engine calls its full backup
 	for _, step := range steps {
 		for _, e := range engines {
-			s, err := e.step(ctx, round, step, d)
+			s, err := e.step(ctx, stage{round, first[e.name], d}, step)
 			if err != nil {
 				return err
+			}
+			if step == stepFull && e.first != nil {
+				if first[e.name], err = e.firstID(ctx, round); err != nil {
+					return err
+				}
 			}
 			all[e.name][step] = append(all[e.name][step], s)
 			fmt.Fprintf(os.Stderr, "%-26s %-18s %7.2f s %7.2f s of processors %8.1f MiB stored %6.0f MiB of memory\n", e.name, step, s.seconds, s.cpu, mib(s.stored), mib(s.peak))
@@ -75,33 +81,32 @@ func (e engine) command(round string, args []string) command {
 	return command{args: args, env: append(e.env, "HOME="+place), dir: place, repo: e.repo(round)}
 }
 
+// stage is what a step finds: the folder of the round, what the engine calls its full backup, and the disk.
+type stage struct {
+	round, first string
+	disks        disks
+}
+
 // step measures one step of one engine. A restore that is not equal is an error: speed without truth counts for nothing.
-func (e engine) step(ctx context.Context, round, step string, d disks) (sample, error) {
-	first := ""
-	if e.first != nil && step != stepFull {
-		var err error
-		if first, err = e.firstID(ctx, round); err != nil {
-			return sample{}, err
-		}
-	}
+func (e engine) step(ctx context.Context, at stage, step string) (sample, error) {
 	switch step {
 	case stepRestore:
-		c := e.command(round, e.restore(e, e.repo(round), first))
+		c := e.command(at.round, e.restore(e, e.repo(at.round), at.first))
 		c.dir = filepath.Join(c.dir, "out")
 		s, err := measured(ctx, c)
 		if err != nil {
 			return s, err
 		}
 		out := filepath.Join(c.dir, "disk.img")
-		return s, errors.Join(mustBeEqual(ctx, out, d.base), os.Remove(out))
+		return s, errors.Join(mustBeEqual(ctx, out, at.disks.base), os.Remove(out))
 	case stepVerify:
-		return measured(ctx, e.command(round, e.verify(e, e.repo(round))))
+		return measured(ctx, e.command(at.round, e.verify(e, e.repo(at.round))))
 	}
-	place := filepath.Join(round, e.name)
-	if err := lay(place, step, d); err != nil {
+	place := filepath.Join(at.round, e.name)
+	if err := lay(place, step, at.disks); err != nil {
 		return sample{}, err
 	}
-	return measured(ctx, e.command(round, e.backup(e, e.repo(round), step, first)))
+	return measured(ctx, e.command(at.round, e.backup(e, e.repo(at.round), step, at.first)))
 }
 
 // lay puts the disk as it is at a step, and the list of what changed since the full backup, where engines look for them. The disk's

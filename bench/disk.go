@@ -13,7 +13,8 @@ import (
 	"slices"
 	"strconv"
 
-	"golang.org/x/sys/unix"
+	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/sparse"
 )
 
 // disks are the states of one disk that engines back up in turn.
@@ -67,7 +68,7 @@ func prepareDisks(ctx context.Context, o options) (disks, error) {
 	}
 	allocated, err := dataRanges(d.base)
 	for _, r := range allocated {
-		d.allocated += r.length
+		d.allocated += r.Length
 	}
 	return d, err
 }
@@ -131,29 +132,29 @@ func stageFiles(source, stage string, rest *int64) error {
 	})
 }
 
-type byteRange struct{ offset, length int64 }
-
-// dataRanges returns the parts of a file that are not holes.
-func dataRanges(name string) ([]byteRange, error) {
+// dataRanges returns the parts of a file that are not holes, those that touch as one.
+func dataRanges(name string) ([]holdfast.Extent, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	var ranges []byteRange
-	for offset := int64(0); ; {
-		start, err := unix.Seek(int(f.Fd()), offset, unix.SEEK_DATA)
-		if errors.Is(err, unix.ENXIO) {
-			return ranges, nil
-		}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	var ranges []holdfast.Extent
+	for e, err := range sparse.Extents(f, info.Size()) {
 		if err != nil {
 			return nil, err
 		}
-		if offset, err = unix.Seek(int(f.Fd()), start, unix.SEEK_HOLE); err != nil {
-			return nil, err
+		if n := len(ranges); n > 0 && ranges[n-1].End() == e.Offset {
+			ranges[n-1].Length += e.Length
+			continue
 		}
-		ranges = append(ranges, byteRange{start, offset - start})
+		ranges = append(ranges, e)
 	}
+	return ranges, nil
 }
 
 // overwrite copies a disk and overwrites one in share of its allocated bytes, in pieces of a size at seeded places. What is written
@@ -187,10 +188,10 @@ func overwrite(ctx context.Context, from, to, list string, size int64) error {
 }
 
 // piecesOf returns the offsets of all pieces of a size that lie whole within ranges.
-func piecesOf(ranges []byteRange, size int64) []int64 {
+func piecesOf(ranges []holdfast.Extent, size int64) []int64 {
 	var places []int64
 	for _, r := range ranges {
-		for offset := (r.offset + size - 1) / size * size; offset+size <= r.offset+r.length; offset += size {
+		for offset := (r.Offset + size - 1) / size * size; offset+size <= r.End(); offset += size {
 			places = append(places, offset)
 		}
 	}

@@ -75,20 +75,18 @@ func candidates(left *atomic.Int64) []candidate {
 	return append(list, candidate{"zstd default, of noise", 0, func() kernel { return noiseKernel(left) }})
 }
 
-func cut(frames []byteRange, size int64) []byteRange {
-	var out []byteRange
-	for _, f := range frames {
-		for ; f.length > 0; f.offset, f.length = f.offset+size, f.length-size {
-			out = append(out, byteRange{f.offset, min(size, f.length)})
+func cut(parts []holdfast.Extent, size int64) []holdfast.Extent {
+	var out []holdfast.Extent
+	for _, p := range parts {
+		for ; p.Length > 0; p.Offset, p.Length = p.Offset+size, p.Length-size {
+			out = append(out, holdfast.Extent{Offset: p.Offset, Length: min(size, p.Length)})
 		}
 	}
 	return out
 }
 
 func zstdKernel(level zstd.EncoderLevel, left *atomic.Int64) kernel {
-	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false))
-	holdfast.Invariant(err == nil, "the encoder's options are valid: %v", err)
-	target := []byte(nil)
+	encoder, target := newEncoder(level), []byte(nil)
 	return func(frame []byte) {
 		target = encoder.EncodeAll(frame, target[:0])
 		left.Add(int64(len(target)))
@@ -97,7 +95,7 @@ func zstdKernel(level zstd.EncoderLevel, left *atomic.Int64) kernel {
 
 // noiseKernel compresses what cannot be compressed, as often as there are frames.
 func noiseKernel(left *atomic.Int64) kernel {
-	encoder, target, noise := newEncoder(), []byte(nil), make([]byte, frameBytes)
+	encoder, target, noise := newEncoder(zstd.SpeedDefault), []byte(nil), make([]byte, frameBytes)
 	_, _ = rand.NewChaCha8([32]byte{9}).Read(noise) // never fails
 	return func(frame []byte) {
 		target = encoder.EncodeAll(noise[:len(frame)], target[:0])

@@ -14,11 +14,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
+	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/azureconfig"
 	"github.com/holdfast-backup/holdfast/internal/clock"
 )
@@ -165,12 +163,12 @@ func (v *visitor) serves(ctx context.Context, d disks) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return v.each(ctx, d, func(ctx context.Context, r byteRange, _ []byte) error {
+	return v.each(ctx, d, func(ctx context.Context, r holdfast.Extent, _ []byte) error {
 		answer, err := v.call(ctx, http.MethodGet, address, nil, http.Header{
-			"X-Ms-Version": {diskVersion}, "X-Ms-Range": {fmt.Sprintf("bytes=%d-%d", r.offset, r.offset+r.length-1)},
+			"X-Ms-Version": {diskVersion}, "X-Ms-Range": {fmt.Sprintf("bytes=%d-%d", r.Offset, r.End()-1)},
 		})
-		if err == nil && int64(len(answer.body)) != r.length {
-			err = fmt.Errorf("%d bytes came, %d were asked for", len(answer.body), r.length)
+		if err == nil && int64(len(answer.body)) != r.Length {
+			err = fmt.Errorf("%d bytes came, %d were asked for", len(answer.body), r.Length)
 		}
 		return err
 	})
@@ -190,16 +188,16 @@ func (v *visitor) takes(ctx context.Context, o options, d disks) (float64, error
 	if err != nil {
 		return 0, err
 	}
-	return v.each(ctx, d, func(ctx context.Context, r byteRange, data []byte) error {
+	return v.each(ctx, d, func(ctx context.Context, r holdfast.Extent, data []byte) error {
 		_, err := v.call(ctx, http.MethodPut, address+"&comp=page", bytes.NewReader(data), http.Header{
-			"X-Ms-Version": {diskVersion}, "X-Ms-Page-Write": {"update"}, "X-Ms-Range": {fmt.Sprintf("bytes=%d-%d", r.offset, r.offset+r.length-1)},
+			"X-Ms-Version": {diskVersion}, "X-Ms-Page-Write": {"update"}, "X-Ms-Range": {fmt.Sprintf("bytes=%d-%d", r.Offset, r.End()-1)},
 		})
 		return err
 	})
 }
 
 // each does something with all data of the disk, several calls at a time, and returns the seconds it took.
-func (v *visitor) each(ctx context.Context, d disks, do func(ctx context.Context, r byteRange, data []byte) error) (float64, error) {
+func (v *visitor) each(ctx context.Context, d disks, do partTask) (float64, error) {
 	ranges, err := dataRanges(d.base)
 	if err != nil {
 		return 0, err
@@ -209,25 +207,5 @@ func (v *visitor) each(ctx context.Context, d disks, do func(ctx context.Context
 		return 0, err
 	}
 	defer f.Close()
-	parts := cut(ranges, visitorBytes)
-	var next atomic.Int64
-	g, gctx := errgroup.WithContext(ctx)
-	began := clock.System{}.Now()
-	for range visitorCalls {
-		g.Go(func() error {
-			buffer := make([]byte, visitorBytes)
-			for i := next.Add(1) - 1; i < int64(len(parts)); i = next.Add(1) - 1 {
-				data := buffer[:parts[i].length]
-				if _, err := f.ReadAt(data, parts[i].offset); err != nil {
-					return err
-				}
-				if err := do(gctx, parts[i], data); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
-	err = g.Wait()
-	return clock.System{}.Now().Sub(began).Seconds(), err
+	return eachPart(ctx, f, cut(ranges, visitorBytes), visitorCalls, func() partTask { return do })
 }
