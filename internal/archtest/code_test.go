@@ -183,6 +183,9 @@ func interfaceSize(all *tree, p goPackage) []string {
 }
 
 // importEffects forbids init functions and blank imports.
+// importsOfData bring data into the program and do nothing else.
+var importsOfData = []string{`"embed"`, `"time/tzdata"`}
+
 func importEffects(all *tree, p goPackage) []string {
 	var problems []string
 	for _, f := range p.files {
@@ -192,7 +195,7 @@ func importEffects(all *tree, p goPackage) []string {
 			}
 		}
 		for _, spec := range f.syntax.Imports {
-			if spec.Name != nil && spec.Name.Name == "_" && spec.Path.Value != `"embed"` {
+			if spec.Name != nil && spec.Name.Name == "_" && !slices.Contains(importsOfData, spec.Path.Value) {
 				problems = append(problems, all.position(spec.Pos())+": blank import of "+spec.Path.Value+"\n\tbecause: nothing may happen by importing")
 			}
 		}
