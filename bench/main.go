@@ -46,6 +46,9 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
+	if len(args) > 1 && args[0] == measureWord {
+		return measureOne(ctx, args[1:])
+	}
 	o, err := parse(args)
 	if err != nil {
 		return err
