@@ -102,17 +102,48 @@ const reach = 48 * time.Hour
 // resolve finds the instant at which the wall clock of the zone shows wall, which is given as if it were UTC: the first
 // one where there are two, the end of the gap where there is none.
 func resolve(wall time.Time, zone *time.Location) time.Time {
+	instant, _ := place(wall, zone)
+	return instant
+}
+
+// place is resolve, and says what the clock did to the time.
+func place(wall time.Time, zone *time.Location) (time.Time, Shift) {
 	start := wall.Add(-reach)
 	for {
-		_, offset := start.In(zone).Zone()
-		candidate := wall.Add(-time.Duration(offset) * time.Second)
+		candidate, end := shown(wall, start, zone)
 		if candidate.Before(start) {
-			return start.UTC() // the clock jumped over wall when this stretch began
+			return start.UTC(), AfterGap // the clock jumped over wall when this stretch began
 		}
-		_, end := start.In(zone).ZoneBounds()
-		if end.IsZero() || candidate.Before(end) {
-			return candidate.UTC()
+		if end.IsZero() {
+			return candidate.UTC(), Unshifted
+		}
+		if candidate.Before(end) {
+			return candidate.UTC(), repeated(wall, end, zone)
 		}
 		start = end
 	}
+}
+
+// shown returns the instant at which the zone's clock would show wall if it ran for ever as it does at start, and when it
+// stops to; the zero time means never.
+func shown(wall, start time.Time, zone *time.Location) (candidate, end time.Time) {
+	local := start.In(zone)
+	_, offset := local.Zone()
+	_, end = local.ZoneBounds()
+	return wall.Add(-time.Duration(offset) * time.Second), end
+}
+
+// repeated says whether a time that was shown before start is shown again.
+func repeated(wall, start time.Time, zone *time.Location) Shift {
+	for start.Before(wall.Add(reach)) {
+		candidate, end := shown(wall, start, zone)
+		if !candidate.Before(start) && (end.IsZero() || candidate.Before(end)) {
+			return FirstOfTwo
+		}
+		if end.IsZero() {
+			break
+		}
+		start = end
+	}
+	return Unshifted
 }
