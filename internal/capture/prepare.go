@@ -40,40 +40,11 @@ func (r *run) read(ctx context.Context, id holdfast.ResourceID) error {
 
 // supported refuses a disk that Azure cannot export, or not in a form that is kept here.
 func (f *Flow) supported(vm machine.VM, d machine.Disk) error {
-	refuse := func(kind holdfast.Kind, what, todo string) error {
-		return holdfast.Errorf(kind, "the disk %s of %s %s", d.Name, vm.Name, what).WithHint("%s", todo)
+	refusal, refused := d.Refusal(machine.Reader{PrivateAccess: f.config.PrivateAccess})
+	if !refused {
+		return nil
 	}
-	private := strings.EqualFold(d.NetworkAccess, "AllowPrivate") || strings.EqualFold(d.PublicAccess, "Disabled")
-	switch {
-	case d.Ephemeral:
-		return refuse(holdfast.KindInvalid, "is an ephemeral OS disk, which has no snapshots",
-			"move the machine to a managed OS disk, or protect what it stores elsewhere")
-	case d.ID == "":
-		return refuse(holdfast.KindInvalid, "is not a managed disk", "convert the machine to managed disks")
-	case d.MaxShares > 1:
-		return refuse(holdfast.KindInvalid, "is a shared disk (maxShares > 1), which is written by several machines",
-			"set maxShares to 1, or detach the disk and protect its content from inside the cluster")
-	case strings.EqualFold(d.NetworkAccess, "DenyAll"):
-		return refuse(holdfast.KindRefused, "may not be exported (networkAccessPolicy is DenyAll)",
-			"set its networkAccessPolicy to AllowAll, or to AllowPrivate where Holdfast runs beside a private endpoint")
-	case private && !f.config.PrivateAccess:
-		return refuse(holdfast.KindRefused, "may be exported through a private endpoint only (networkAccessPolicy is AllowPrivate)",
-			"run Holdfast in a network that reaches the disk access object, or set networkAccessPolicy to AllowAll")
-	case strings.EqualFold(d.DataAccessAuthMode, "AzureActiveDirectory"):
-		return refuse(holdfast.KindRefused, "wants a sign-in for every read (dataAccessAuthMode is AzureActiveDirectory)",
-			"set its dataAccessAuthMode to None")
-	case d.LogicalSectorBytes == 4096:
-		return refuse(holdfast.KindInvalid, "has sectors of 4096 bytes, which Azure exports as VHDX",
-			"use a disk with logicalSectorSize 512")
-	case strings.HasPrefix(d.SecurityType, "ConfidentialVM"):
-		return refuse(holdfast.KindInvalid, "belongs to a confidential machine, whose content does not leave it",
-			"protect such machines with snapshots alone")
-	}
-	switch d.State {
-	case "ReadyToUpload", "ActiveUpload":
-		return refuse(holdfast.KindConflict, "is still being uploaded", "finish or cancel the upload, then try again")
-	}
-	return nil
+	return holdfast.Errorf(refusal.Kind, "the disk %s of %s %s", d.Name, vm.Name, refusal.Why).WithHint("%s", refusal.Hint)
 }
 
 // readLocks reads the management locks of the subscriptions that hold the disks. Who may not read them finds out about a
