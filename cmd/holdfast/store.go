@@ -177,7 +177,7 @@ func (a *app) listVMs(ctx context.Context) error {
 		return err
 	}
 	defer client.CloseIdleConnections()
-	machines, err := client.Inventory(ctx)
+	machines, err := client.Machines(ctx)
 	if err != nil {
 		return err
 	}

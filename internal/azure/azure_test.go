@@ -341,13 +341,13 @@ func startTwin(t *testing.T) (*twin.Twin, *azure.Client) {
 	return running, client
 }
 
-// TestInventory proves that the machines of all subscriptions are listed in order with their states, through pages; that
+// TestMachines proves that the machines of all subscriptions are listed in order with their states, through pages; that
 // one which the graph still shows though it is gone is left out; and that the list is complete without the graph.
-func TestInventory_ListsAllAndConfirmsEach(t *testing.T) {
+func TestMachines_ListsAllAndConfirmsEach(t *testing.T) {
 	running, client := startTwin(t)
 	list := func() (names []string) {
 		t.Helper()
-		machines, err := client.Inventory(t.Context())
+		machines, err := client.Machines(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

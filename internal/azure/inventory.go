@@ -17,16 +17,63 @@ import (
 // rowsPerPage is the most that Resource Graph returns at once.
 const rowsPerPage = 1000
 
-// Inventory lists the virtual machines that the identity can see, sorted by id, with their disks' places and power states.
+// Inventory returns what policies are resolved against: the machines as Machines lists them, and what decides whether and
+// at what cost their disks are backed up. At is when it began: what changed later may be in it or not.
+func (c *Client) Inventory(ctx context.Context) (holdfast.Inventory, error) {
+	inventory := holdfast.Inventory{At: c.clock.Now().UTC(), VMs: []holdfast.InventoryVM{}}
+	subscriptions, err := c.subscriptionIDs(ctx)
+	if err != nil {
+		return holdfast.Inventory{}, answer.Explain(err, "list the subscriptions")
+	}
+	machines, err := c.machinesIn(ctx, subscriptions)
+	if err != nil {
+		return holdfast.Inventory{}, err
+	}
+	if err := c.describeDisks(ctx, machines); err != nil {
+		return holdfast.Inventory{}, answer.Explain(err, "list the disks")
+	}
+	if inventory.Zonal, err = c.zonal(ctx, subscriptions); err != nil {
+		return holdfast.Inventory{}, err
+	}
+	for _, vm := range machines {
+		inventory.VMs = append(inventory.VMs, inventoryOf(vm))
+	}
+	return inventory, nil
+}
+
+// inventoryOf keeps what policies need of a machine.
+func inventoryOf(vm machine.VM) holdfast.InventoryVM {
+	kept := holdfast.InventoryVM{
+		ID: vm.ID, Name: vm.Name, Region: regionName(vm.Location), Zone: vm.Zone, Size: vm.Size, OS: vm.OS, Power: vm.Power, Tags: vm.Tags,
+		Disks: []holdfast.InventoryDisk{},
+	}
+	for _, d := range vm.Disks {
+		disk := holdfast.InventoryDisk{LUN: d.LUN, Name: d.Name, SizeBytes: d.SizeBytes, SKU: d.SKU}
+		if refusal, refused := d.Refusal(machine.Reader{}); refused {
+			disk.Refused = refusal.Why
+		}
+		kept.Disks = append(kept.Disks, disk)
+	}
+	return kept
+}
+
+// Machines lists the virtual machines that the identity can see, sorted by id, with their disks' places and power states.
 //
 // Resource Graph finds them and runs minutes behind; so each is confirmed by a direct read, and one that is gone is left
 // out. Where the identity may not query the graph, the subscriptions are listed one by one. Sizes and properties of the
 // disks are not read.
-func (c *Client) Inventory(ctx context.Context) ([]machine.VM, error) {
-	const doing = "list the virtual machines"
+func (c *Client) Machines(ctx context.Context) ([]machine.VM, error) {
 	subscriptions, err := c.subscriptionIDs(ctx)
-	if err != nil || len(subscriptions) == 0 {
-		return nil, answer.Explain(err, doing)
+	if err != nil {
+		return nil, answer.Explain(err, "list the subscriptions")
+	}
+	return c.machinesIn(ctx, subscriptions)
+}
+
+func (c *Client) machinesIn(ctx context.Context, subscriptions []string) ([]machine.VM, error) {
+	const doing = "list the virtual machines"
+	if len(subscriptions) == 0 {
+		return nil, nil
 	}
 	ids, err := c.findMachines(ctx, subscriptions)
 	if err != nil {

@@ -96,7 +96,7 @@ func (c *Client) readMachine(ctx context.Context, id holdfast.ResourceID) (machi
 	return vm, sdk, nil
 }
 
-// readDisk completes a disk in its place with what its own resource says.
+// readDisk reads a disk's own resource and completes the disk in its place.
 func (c *Client) readDisk(ctx context.Context, d *machine.Disk) (holdfast.Document, error) {
 	sub, err := c.in(d.ID.Subscription())
 	if err != nil {
@@ -111,17 +111,23 @@ func (c *Client) readDisk(ctx context.Context, d *machine.Disk) (holdfast.Docume
 	if err != nil {
 		return holdfast.Document{}, answer.Explain(err, "read the disk "+d.ID.Name())
 	}
+	describe(d, sdk)
+	document.ID = d.ID
+	return document, nil
+}
+
+// describe completes a disk in its place with what its own resource says.
+func describe(d *machine.Disk, sdk armcompute.Disk) {
 	if sdk.ID != nil {
 		d.ID = holdfast.ResourceID(*sdk.ID)
 	}
-	document.ID = d.ID
 	d.Name, d.Location = text(sdk.Name), text(sdk.Location)
 	if sdk.SKU != nil {
 		d.SKU = text(sdk.SKU.Name)
 	}
 	p := sdk.Properties
 	if p == nil {
-		return document, nil
+		return
 	}
 	d.UniqueID, d.State, d.MaxShares = text(p.UniqueID), text(p.DiskState), int(value(p.MaxShares))
 	d.NetworkAccess, d.PublicAccess = text(p.NetworkAccessPolicy), text(p.PublicNetworkAccess)
@@ -135,7 +141,6 @@ func (c *Client) readDisk(ctx context.Context, d *machine.Disk) (holdfast.Docume
 	if p.CreationData != nil {
 		d.LogicalSectorBytes = int(value(p.CreationData.LogicalSectorSize))
 	}
-	return document, nil
 }
 
 // machineOf keeps what the flows need of the VM itself.
@@ -174,6 +179,7 @@ func placesOf(sdk armcompute.VirtualMachine) []machine.Disk {
 	if os := profile.OSDisk; os != nil {
 		disks = append(disks, machine.Disk{
 			LUN: holdfast.OSDisk, Name: text(os.Name), ID: managedID(os.ManagedDisk), Caching: text(os.Caching),
+			SizeBytes: int64(value(os.DiskSizeGB)) << 30,
 			Ephemeral: os.DiffDiskSettings != nil && os.DiffDiskSettings.Option != nil,
 		})
 	}
@@ -182,6 +188,7 @@ func placesOf(sdk armcompute.VirtualMachine) []machine.Disk {
 	for _, d := range data {
 		disks = append(disks, machine.Disk{
 			LUN: holdfast.LUN(strconv.Itoa(int(value(d.Lun)))), Name: text(d.Name), ID: managedID(d.ManagedDisk), Caching: text(d.Caching),
+			SizeBytes: int64(value(d.DiskSizeGB)) << 30,
 		})
 	}
 	// An ephemeral disk lives on the host; whatever id the VM shows for it leads to no disk that could be read.
