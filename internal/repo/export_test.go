@@ -142,3 +142,29 @@ func ForgetReused(s *Session, folder string) {
 	defer s.mu.Unlock()
 	maps.DeleteFunc(s.reused, func(name string, _ bool) bool { return strings.HasPrefix(name, folder) })
 }
+
+// RewriteIndex writes every live index run anew, as a merge by another writer does.
+func RewriteIndex(ctx context.Context, r *Repository) error {
+	return r.indexSession(ctx, func(ctx context.Context, session holdfast.SessionID, state oplog.State) (runChange, error) {
+		live, err := r.runs.live(ctx, state)
+		if err != nil {
+			return runChange{}, err
+		}
+		merger, err := r.merger(session, nil, state)
+		if err != nil {
+			return runChange{}, err
+		}
+		var change runChange
+		for _, about := range live.Runs() {
+			made, err := merger.Do(ctx, index.Rewrite(about, about.Entries), nil)
+			if err != nil {
+				return runChange{}, err
+			}
+			change.dropped = append(change.dropped, about.Name)
+			for _, about := range made {
+				change.add(about)
+			}
+		}
+		return change, nil
+	})
+}

@@ -158,7 +158,11 @@ func Run(ctx context.Context, c Config, o Options) (Result, error) {
 			return result, err
 		}
 	}
-	return Result{}, holdfast.Errorf(holdfast.KindConflict, "other collections are at work on %s", c.Store.URL()).WithHint("run again when they are done")
+	return Result{}, busy(c)
+}
+
+func busy(c Config) error {
+	return holdfast.Errorf(holdfast.KindConflict, "other collections are at work on %s", c.Store.URL()).WithHint("run again when they are done")
 }
 
 // Execute does what was planned. A plan is executed once. After an error some of it may be done; the next collection does the rest.
@@ -175,7 +179,7 @@ func (p *Plan) Execute(ctx context.Context) (Result, error) {
 	if err := p.begin(ctx); err != nil {
 		return Result{}, err
 	}
-	if err := p.work(ctx); err != nil {
+	if err := p.unlessStale(ctx, p.work(ctx)); err != nil {
 		return Result{}, errors.Join(err, p.leave(context.WithoutCancel(ctx), err))
 	}
 	if err := p.sweep(ctx); err != nil {

@@ -212,7 +212,8 @@ func (p *Plan) record(ctx context.Context, state oplog.State, names []string) (a
 	}
 	for _, name := range names {
 		if kind, _ := layout.Parse(name); kind == layout.DataPack || kind == layout.TreePack {
-			whole[name] = append(slices.Clone(p.successors[name]), damage.Spare[name]...)
+			// One that is gone already has come back from a copy of the storage: what took its place then still counts.
+			whole[name] = slices.Concat(p.census.gone[name], p.successors[name], damage.Spare[name])
 		}
 	}
 	for name, successors := range p.census.untold {
@@ -446,8 +447,22 @@ func (p *Plan) remove(ctx context.Context, objects []object) (held bool, err err
 	return held, g.Wait()
 }
 
-// dropExpired deletes lists of collections that are over.
+// dropExpired deletes lists of collections that are over. Whether they are is judged in the log as it is now: in the one that was read
+// before the listing, a collection that began in between is as unknown as one that is over, and one that is given up may have condemned
+// before it was.
 func (p *Plan) dropExpired(ctx context.Context) error {
-	_, err := p.remove(ctx, p.expired)
+	if len(p.expired) == 0 {
+		return nil
+	}
+	state, err := p.c.Log.Sync(ctx)
+	if err != nil {
+		return err
+	}
+	named := slices.Concat(state.Lists(), state.Gone)
+	over := slices.DeleteFunc(slices.Clone(p.expired), func(o object) bool {
+		session := state.Session(p.sessions[o.name])
+		return slices.Contains(named, o.name) || session != nil && session.Status == oplog.SessionOpen
+	})
+	_, err = p.remove(ctx, over)
 	return err
 }

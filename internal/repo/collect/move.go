@@ -96,9 +96,8 @@ func (p *Plan) mustLead(ctx context.Context, state oplog.State) error {
 			lost = append(lost, l)
 		}
 	}
-	p.runs = nil // others have merged them, or made them anew
 	if len(lost) == 0 {
-		return nil
+		return nil // others have merged them: whoever changes the index once more is looked after again
 	}
 	if err := p.addRuns(ctx, lost); err != nil {
 		return err

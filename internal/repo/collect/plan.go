@@ -2,6 +2,7 @@ package collect
 
 import (
 	"context"
+	"errors"
 	"math"
 	"slices"
 	"sync"
@@ -57,22 +58,57 @@ type object struct {
 	size int64
 }
 
-// NewPlan reads the repository and decides. It changes nothing.
+// NewPlan reads the repository and decides. It changes nothing. It starts anew when another collection took away what it looked for.
 func NewPlan(ctx context.Context, c Config, o Options) (*Plan, error) {
-	p := newPlan(c, o)
+	for range triesMax {
+		p := newPlan(c, o)
+		err := p.unlessStale(ctx, p.make(ctx))
+		if err == nil {
+			return p, nil
+		}
+		if !errors.Is(err, errStale) {
+			return nil, err
+		}
+	}
+	return nil, busy(c)
+}
+
+// make reads and decides.
+func (p *Plan) make(ctx context.Context) error {
 	if err := p.read(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	if err := p.markAll(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	if err := p.choose(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	if err := p.findOld(ctx); err != nil {
-		return nil, err
+		return err
 	}
-	return p, p.findGarbage(ctx, p.state)
+	if err := p.findGarbage(ctx, p.state); err != nil {
+		return err
+	}
+	if len(p.census.damaged) > 0 && p.isOvertaken(ctx) {
+		return errStale // they may be whole
+	}
+	return nil
+}
+
+// unlessStale returns err, or errStale where it says that something is damaged and another collection came between: what is missing may
+// be what that one took.
+func (p *Plan) unlessStale(ctx context.Context, err error) error {
+	if err != nil && stored.IsDamage(err) && p.isOvertaken(ctx) {
+		return errStale
+	}
+	return err
+}
+
+// isOvertaken reports whether the log says by now that another collection came between.
+func (p *Plan) isOvertaken(ctx context.Context) bool {
+	state, err := p.c.Log.Sync(ctx)
+	return err == nil && p.isStale(state)
 }
 
 func newPlan(c Config, o Options) *Plan {
@@ -141,7 +177,7 @@ func (p *Plan) list(ctx context.Context) error {
 	return nil
 }
 
-// bar bars what is condemned and what is damaged.
+// bar bars what is condemned, what is gone, and what is damaged.
 func (p *Plan) bar(ctx context.Context) error {
 	for _, condemnation := range p.state.Condemned {
 		names, err := p.condemnedBy(ctx, condemnation.List)
@@ -152,6 +188,9 @@ func (p *Plan) bar(ctx context.Context) error {
 			p.census.bar(name, doomed)
 			p.doomed[name] = true
 		}
+	}
+	for name := range p.census.gone { // it may have come back from a copy of the storage; lists stand for what took its place
+		p.census.bar(name, 0)
 	}
 	damage, err := p.damage(ctx, p.state)
 	if err != nil {
