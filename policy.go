@@ -25,6 +25,12 @@ type PolicyCommon struct {
 	Notify         PolicyNotification
 }
 
+// MaxRetries is how often at the most a policy may have its machines tried again: as often as RetryAfter goes into a day.
+const MaxRetries = 144
+
+// MaxSnapshotTags is how many tags of its own a policy may give its snapshots.
+const MaxSnapshotTags = 5
+
 // RetryAfter is how long after a failed attempt the next one begins.
 const RetryAfter = 600 * time.Second
 
@@ -230,7 +236,38 @@ type Installation struct {
 	SnapshotAge      Period    // all policy-made snapshots go at this age at the latest; zero: never
 	UnprotectedAge   Period    // backups of machines that no policy protects go at this age; zero: by the retention stored with them
 	SessionRecordAge Period    // zero: kept for ever
+	Mail             *Mail     // nil: no mail is set up
 }
+
+// Mail says how mail is sent, and what the installation's own recipients hear of. A policy's own notification decides
+// first; an address that stands in both gets one copy.
+type Mail struct {
+	Enabled       bool // false: nothing is sent, whatever policies say
+	Server        string
+	Port          int
+	TLS           MailTLS
+	Timeout       time.Duration
+	User          string // "" where the server asks for none
+	Password      SecretSource
+	From          string
+	Recipients    []string
+	Subject       string // of a session's mail; may hold %JobResult%, %JobName%, %ObjectCount% and %Issues%
+	SLASubject    string // of an SLA report; may hold %JobName%, %ObjectCount%, %SLAType%, %SLAPeriod% and %SLAStatus%
+	OnSuccess     bool   // of sessions of schedule-based policies
+	OnWarning     bool
+	OnFailure     bool
+	DailyReportAt *TimeOfDay // in the installation's zone; nil: no daily report
+}
+
+// MailTLS says how the way to the mail server is kept private.
+type MailTLS string
+
+// The ways.
+const (
+	MailTLSNone  MailTLS = "none"     // in the clear
+	MailTLSStart MailTLS = "startTLS" // begun in the clear, and refused when the server cannot go on with TLS
+	MailTLSFirst MailTLS = "implicit" // from the first byte on
+)
 
 // Documents are everything that people wrote down, as a whole, checked against one another.
 type Documents struct {
