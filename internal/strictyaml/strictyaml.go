@@ -10,9 +10,11 @@
 package strictyaml
 
 import (
+	"encoding"
+	"errors"
 	"fmt"
 	"reflect"
-	"sort"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -28,51 +30,130 @@ const (
 	// depthMax bounds nesting, so that hostile input cannot exhaust the stack of the parser, which recurses. Our deepest
 	// file has six levels.
 	depthMax = 100
+	// mistakesMax bounds the mistakes of one document that are told. Who has made a hundred reads no further.
+	mistakesMax = 100
 )
 
-// Document is a file that was read, with the places of its fields.
+// Document is a document that was read, with the places of its fields.
 type Document struct {
-	name   string
-	places map[string]place
+	name     string
+	places   map[string]place
+	mistakes []Mistake
 }
 
 type place struct{ line, column int }
 
-// Decode reads data, which came from the file called name, into the struct that into points to. Fields are matched by
-// their yaml tags. Strings, booleans, whole numbers, floats, structs, slices, pointers and string maps are known; an
-// unquoted number or boolean is accepted where a string is wanted, as in "zone: 1".
-func Decode(name string, data []byte, into any) (document *Document, err error) {
+// Mistake is what is wrong with one field of a file, and where.
+type Mistake struct {
+	File   string
+	Line   int // 0 when the mistake has no place
+	Column int
+	Field  string
+	Text   string
+	Hint   string // what is accepted; may be empty
+}
+
+// String returns the mistake on one line: FILE:LINE:COLUMN: FIELD: TEXT.
+func (m Mistake) String() string {
+	at := m.File
+	if m.Line > 0 {
+		at = fmt.Sprintf("%s:%d:%d", m.File, m.Line, m.Column)
+	}
+	if m.Field != "" {
+		at += ": " + m.Field
+	}
+	return at + ": " + m.Text
+}
+
+// Err returns the mistake as an error of KindInvalid.
+func (m Mistake) Err() *holdfast.Error {
+	e := holdfast.Errorf(holdfast.KindInvalid, "%s", m.String()).WithField(m.Field)
+	e.Hint = m.Hint
+	return e
+}
+
+// Part is one of the documents that a file holds, separated by lines of three hyphens.
+type Part struct {
+	name string
+	body ast.Node
+}
+
+// Split reads the documents of a file called name. Empty ones are left out. The error, if any, is the one Mistake that
+// keeps the file from being YAML at all.
+func Split(name string, data []byte) (parts []Part, mistake *Mistake) {
 	d := &Document{name: name, places: map[string]place{}}
 	defer func() {
 		// The parser is not ours; a defect in it must not bring the program down over a file.
 		if cause := recover(); cause != nil {
-			document, err = nil, holdfast.Errorf(holdfast.KindInvalid, "%s: cannot be read as YAML: %v", name, cause)
+			parts, mistake = nil, &Mistake{File: name, Text: fmt.Sprintf("cannot be read as YAML: %v", cause)}
 		}
 	}()
 	if err := d.checkSize(data); err != nil {
 		return nil, err
 	}
-	file, parseErr := parser.ParseBytes(data, 0)
-	if parseErr != nil {
-		return nil, d.syntaxError(parseErr)
+	file, err := parser.ParseBytes(data, 0)
+	if err != nil {
+		return nil, d.syntaxMistake(err)
 	}
-	var body ast.Node
 	for _, doc := range file.Docs {
-		if doc.Body == nil || doc.Body.Type() == ast.CommentType {
-			continue
+		if doc.Body != nil && doc.Body.Type() != ast.CommentType {
+			parts = append(parts, Part{name: name, body: doc.Body})
 		}
-		if body != nil {
-			return nil, d.errorAt(doc.Body, "", "a second document begins here; one is accepted")
-		}
-		body = doc.Body
 	}
-	if body == nil {
-		return d, nil
+	return parts, nil
+}
+
+// Decode reads data, which came from the file called name, into the struct that into points to. Fields are matched by
+// their yaml tags; those of an embedded struct count as its own. Strings, booleans, whole numbers, floats, structs, slices,
+// pointers, string maps and what implements encoding.TextUnmarshaler are known; an unquoted number or boolean is accepted
+// where a text is wanted, as in "zone: 1". A struct that implements encoding.TextUnmarshaler may be written as a text or
+// as a mapping. A field whose tag says "required" must be there. The error is the first mistake.
+func Decode(name string, data []byte, into any) (*Document, error) {
+	parts, mistake := Split(name, data)
+	if mistake != nil {
+		return nil, mistake.Err()
 	}
-	if err := d.decode(body, "", reflect.ValueOf(into).Elem()); err != nil {
-		return nil, err
+	if len(parts) == 0 {
+		return &Document{name: name, places: map[string]place{}}, nil
+	}
+	if len(parts) > 1 {
+		d := &Document{name: name, places: map[string]place{}}
+		d.wrong(parts[1].body, "", "a second document begins here; one is accepted")
+		return nil, d.mistakes[0].Err()
+	}
+	d, mistakes := parts[0].Decode(into)
+	if len(mistakes) > 0 {
+		return nil, mistakes[0].Err()
 	}
 	return d, nil
+}
+
+// Decode reads the document into the struct that into points to, as the function Decode does, but goes on after a mistake:
+// it returns all of them, in their order in the file, mistakesMax at the most. The document is there in any case.
+func (p Part) Decode(into any) (d *Document, mistakes []Mistake) {
+	d = &Document{name: p.name, places: map[string]place{}}
+	defer func() {
+		if cause := recover(); cause != nil { // as in Split: the nodes are the parser's
+			mistakes = []Mistake{{File: p.name, Text: fmt.Sprintf("cannot be read as YAML: %v", cause)}}
+		}
+	}()
+	d.decode(p.body, "", reflect.ValueOf(into).Elem())
+	return d, d.mistakes
+}
+
+// Text returns the text under a key of the document's mapping, and the document with the places of its keys, so that a
+// reader can choose the struct that the rest is read into.
+func (p Part) Text(key string) (text string, d *Document) {
+	d = &Document{name: p.name, places: map[string]place{}}
+	d.remember(p.body, "")
+	for _, pair := range pairsOf(p.body) {
+		if name, ok := scalarText(pair.Key); ok && name == key {
+			d.remember(pair.Value, key)
+			text, _ = scalarText(pair.Value)
+			break
+		}
+	}
+	return text, d
 }
 
 // Has reports whether the file sets the field at path.
@@ -81,24 +162,24 @@ func (d *Document) Has(path string) bool {
 	return ok
 }
 
-// Errorf makes an error of KindInvalid that names the place of the field at path, or, when the file does not set it, the
-// place of the nearest field around it.
-func (d *Document) Errorf(path, format string, args ...any) *holdfast.Error {
-	at := d.name
+// Mistake makes a mistake at the place of the field at path, or, when the file does not set it, at the place of the
+// nearest field around it.
+func (d *Document) Mistake(path, format string, args ...any) Mistake {
+	m := Mistake{File: d.name, Field: path, Text: fmt.Sprintf(format, args...)}
 	for around := path; ; around = parent(around) {
 		if p, ok := d.places[around]; ok {
-			at = fmt.Sprintf("%s:%d:%d", d.name, p.line, p.column)
-			break
+			m.Line, m.Column = p.line, p.column
+			return m
 		}
 		if around == "" {
-			break
+			return m
 		}
 	}
-	message := fmt.Sprintf(format, args...)
-	if path != "" {
-		message = path + ": " + message
-	}
-	return holdfast.Errorf(holdfast.KindInvalid, "%s: %s", at, message).WithField(path)
+}
+
+// Errorf makes an error of KindInvalid out of a mistake at the field at path; see Mistake.
+func (d *Document) Errorf(path, format string, args ...any) *holdfast.Error {
+	return d.Mistake(path, format, args...).Err()
 }
 
 // parent cuts the last part off a path: a.b[2] becomes a.b, then a, then the empty path.
@@ -106,9 +187,9 @@ func parent(path string) string {
 	return path[:max(0, strings.LastIndexAny(path, ".["))]
 }
 
-func (d *Document) checkSize(data []byte) error {
+func (d *Document) checkSize(data []byte) *Mistake {
 	if len(data) > sizeMax {
-		return holdfast.Errorf(holdfast.KindInvalid, "%s: the file has %d bytes; at most %d are accepted", d.name, len(data), sizeMax)
+		return d.whole("the file has %d bytes; at most %d are accepted", len(data), sizeMax)
 	}
 	depth := 0
 	for _, c := range data {
@@ -119,25 +200,31 @@ func (d *Document) checkSize(data []byte) error {
 			depth = max(0, depth-1)
 		}
 		if depth > depthMax {
-			return holdfast.Errorf(holdfast.KindInvalid, "%s: nested more than %d levels deep", d.name, depthMax)
+			return d.whole("nested more than %d levels deep", depthMax)
 		}
 	}
 	for line := range strings.SplitSeq(string(data), "\n") {
 		if strings.Count(line, "- ")+strings.Count(line, "? ")+strings.Count(line, ": ")+strings.Count(line, "!")+
 			strings.Count(line, "&") > 10*depthMax {
-			return holdfast.Errorf(holdfast.KindInvalid, "%s: a line holds more than %d nested parts", d.name, 10*depthMax)
+			return d.whole("a line holds more than %d nested parts", 10*depthMax)
 		}
 	}
 	return nil
 }
 
-func (d *Document) syntaxError(err error) error {
+// whole is a mistake of the file as a whole, which has no place.
+func (d *Document) whole(format string, args ...any) *Mistake {
+	return &Mistake{File: d.name, Text: fmt.Sprintf(format, args...)}
+}
+
+func (d *Document) syntaxMistake(err error) *Mistake {
 	known, ok := err.(yaml.Error) //nolint:errorlint // the parser returns its errors bare, and its interface is no error type for As
 	if !ok || known.GetToken() == nil {
-		return holdfast.Errorf(holdfast.KindInvalid, "%s: %s", d.name, firstLine(err.Error()))
+		return d.whole("%s", firstLine(err.Error()))
 	}
-	position := known.GetToken().Position
-	return holdfast.Errorf(holdfast.KindInvalid, "%s:%d:%d: %s", d.name, position.Line, position.Column, firstLine(known.GetMessage()))
+	m := d.whole("%s", firstLine(known.GetMessage()))
+	m.Line, m.Column = known.GetToken().Position.Line, known.GetToken().Position.Column
+	return m
 }
 
 func firstLine(text string) string {
@@ -145,9 +232,15 @@ func firstLine(text string) string {
 	return line
 }
 
-func (d *Document) errorAt(node ast.Node, path, format string, args ...any) *holdfast.Error {
+// wrong takes down a mistake at node, which becomes the place of the field at path. Beyond mistakesMax none is kept.
+func (d *Document) wrong(node ast.Node, path, format string, args ...any) *Mistake {
 	d.remember(node, path)
-	return d.Errorf(path, format, args...)
+	m := d.Mistake(path, format, args...)
+	if len(d.mistakes) >= mistakesMax {
+		return &m
+	}
+	d.mistakes = append(d.mistakes, m)
+	return &d.mistakes[len(d.mistakes)-1]
 }
 
 func (d *Document) remember(node ast.Node, path string) {
@@ -157,149 +250,231 @@ func (d *Document) remember(node ast.Node, path string) {
 }
 
 // decode puts node, found at path, into target.
-func (d *Document) decode(node ast.Node, path string, target reflect.Value) error {
+func (d *Document) decode(node ast.Node, path string, target reflect.Value) {
 	if _, known := d.places[path]; !known {
 		d.remember(node, path)
 	}
 	switch node.Type() {
 	case ast.NullType:
-		return nil
+		return
 	case ast.AnchorType, ast.AliasType, ast.MergeKeyType, ast.TagType, ast.DirectiveType:
-		return d.errorAt(node, path, "anchors, aliases, merge keys and tags of YAML are not accepted here")
+		d.wrong(node, path, "anchors, aliases, merge keys and tags of YAML are not accepted here")
+		return
+	}
+	if target.Kind() == reflect.Pointer {
+		target.Set(reflect.New(target.Type().Elem()))
+		d.decode(node, path, target.Elem())
+		return
+	}
+	if d.decodeText(node, path, target) {
+		return
 	}
 	switch target.Kind() {
-	case reflect.Pointer:
-		target.Set(reflect.New(target.Type().Elem()))
-		return d.decode(node, path, target.Elem())
 	case reflect.Struct:
-		return d.decodeStruct(node, path, target)
+		d.decodeStruct(node, path, target)
 	case reflect.Slice:
-		return d.decodeSlice(node, path, target)
+		d.decodeSlice(node, path, target)
 	case reflect.Map:
-		return d.decodeMap(node, path, target)
+		d.decodeMap(node, path, target)
+	default:
+		d.decodeScalar(node, path, target)
 	}
-	return d.decodeScalar(node, path, target)
 }
 
-func (d *Document) decodeStruct(node ast.Node, path string, target reflect.Value) error {
-	fields := map[string]reflect.Value{}
+// decodeText reads node into a target that knows how to read a text; it returns false for another target, and for a
+// mapping that is to be read into a struct.
+func (d *Document) decodeText(node ast.Node, path string, target reflect.Value) bool {
+	if !target.CanAddr() || !target.Addr().CanInterface() {
+		return false
+	}
+	reader, ok := reflect.TypeAssert[encoding.TextUnmarshaler](target.Addr())
+	if !ok {
+		return false
+	}
+	text, ok := scalarText(node)
+	if !ok {
+		if target.Kind() == reflect.Struct && isMapping(node) && len(fieldsOf(target)) > 0 {
+			return false
+		}
+		d.wrong(node, path, "a text is wanted here, not %s", describe(node))
+		return true
+	}
+	if err := reader.UnmarshalText([]byte(text)); err != nil {
+		m := d.wrong(node, path, "%s", err)
+		var known *holdfast.Error
+		if errors.As(err, &known) {
+			m.Hint = known.Hint
+		}
+	}
+	return true
+}
+
+// field is a field of a struct that a file can set.
+type field struct {
+	name     string
+	required bool
+	value    reflect.Value
+}
+
+// fieldsOf returns the fields of a struct in their order, those of embedded structs in their place.
+func fieldsOf(target reflect.Value) []field {
+	var fields []field
 	for i := range target.NumField() {
-		name, _, _ := strings.Cut(target.Type().Field(i).Tag.Get("yaml"), ",")
+		if target.Type().Field(i).Anonymous {
+			fields = append(fields, fieldsOf(target.Field(i))...)
+			continue
+		}
+		name, options, _ := strings.Cut(target.Type().Field(i).Tag.Get("yaml"), ",")
 		if name != "" && name != "-" {
-			fields[name] = target.Field(i)
+			fields = append(fields, field{name, options == "required", target.Field(i)})
 		}
 	}
-	return d.eachPair(node, path, func(key string, keyNode, value ast.Node) error {
-		field, ok := fields[key]
-		if !ok {
-			return d.errorAt(keyNode, join(path, key), "unknown field").WithHint("accepted here: %s", strings.Join(sortedNames(fields), ", "))
-		}
-		return d.decode(value, join(path, key), field)
-	})
+	return fields
 }
 
-func sortedNames(fields map[string]reflect.Value) []string {
-	names := make([]string, 0, len(fields))
-	for name := range fields {
-		names = append(names, name)
+func (d *Document) decodeStruct(node ast.Node, path string, target reflect.Value) {
+	fields := fieldsOf(target)
+	set := map[string]bool{}
+	d.eachPair(node, path, func(key string, keyNode, value ast.Node) {
+		i := slices.IndexFunc(fields, func(f field) bool { return f.name == key })
+		if i < 0 {
+			d.wrong(keyNode, join(path, key), "unknown field").Hint = "accepted here: " + strings.Join(sortedNames(fields), ", ")
+			return
+		}
+		set[key] = value.Type() != ast.NullType
+		d.decode(value, join(path, key), fields[i].value)
+	})
+	for _, f := range fields {
+		if f.required && !set[f.name] && isMapping(node) {
+			d.missing(node, path, f.name)
+		}
 	}
-	sort.Strings(names)
+}
+
+// missing takes down that a mapping has no field of a name, at the mapping's place.
+func (d *Document) missing(node ast.Node, path, name string) {
+	if len(d.mistakes) < mistakesMax {
+		d.remember(firstKey(node), path)
+		d.mistakes = append(d.mistakes, d.Mistake(join(path, name), "missing"))
+	}
+}
+
+// firstKey returns the node of a mapping's first key, where a person sees it begin.
+func firstKey(node ast.Node) ast.Node {
+	if pairs := pairsOf(node); len(pairs) > 0 {
+		return pairs[0].Key
+	}
+	return node
+}
+
+func sortedNames(fields []field) []string {
+	names := make([]string, 0, len(fields))
+	for _, f := range fields {
+		names = append(names, f.name)
+	}
+	slices.Sort(names)
 	return names
 }
 
-func (d *Document) decodeMap(node ast.Node, path string, target reflect.Value) error {
+func (d *Document) decodeMap(node ast.Node, path string, target reflect.Value) {
 	target.Set(reflect.MakeMap(target.Type()))
-	return d.eachPair(node, path, func(key string, _, value ast.Node) error {
+	d.eachPair(node, path, func(key string, _, value ast.Node) {
 		element := reflect.New(target.Type().Elem()).Elem()
-		if err := d.decode(value, join(path, key), element); err != nil {
-			return err
-		}
+		d.decode(value, join(path, key), element)
 		target.SetMapIndex(reflect.ValueOf(key), element)
-		return nil
 	})
 }
 
-func (d *Document) eachPair(node ast.Node, path string, yield func(key string, keyNode, value ast.Node) error) error {
-	var pairs []*ast.MappingValueNode
+func isMapping(node ast.Node) bool {
+	return node.Type() == ast.MappingType || node.Type() == ast.MappingValueType
+}
+
+// pairsOf returns the pairs of a mapping; the parser has another node for one that has a single pair.
+func pairsOf(node ast.Node) []*ast.MappingValueNode {
 	switch n := node.(type) {
 	case *ast.MappingNode:
-		pairs = n.Values
+		return n.Values
 	case *ast.MappingValueNode:
-		pairs = []*ast.MappingValueNode{n}
-	default:
-		return d.errorAt(node, path, "a mapping (name: value) is wanted here, not %s", describe(node))
+		return []*ast.MappingValueNode{n}
+	}
+	return nil
+}
+
+func (d *Document) eachPair(node ast.Node, path string, yield func(key string, keyNode, value ast.Node)) {
+	if !isMapping(node) {
+		d.wrong(node, path, "a mapping (name: value) is wanted here, not %s", describe(node))
+		return
 	}
 	seen := map[string]bool{}
-	for _, pair := range pairs {
+	for _, pair := range pairsOf(node) {
 		key, ok := scalarText(pair.Key)
 		if !ok {
-			return d.errorAt(pair.Key, path, "a plain name is wanted as key, not %s", describe(pair.Key))
+			d.wrong(pair.Key, path, "a plain name is wanted as key, not %s", describe(pair.Key))
+			continue
 		}
 		if seen[key] {
-			return d.errorAt(pair.Key, join(path, key), "set twice")
+			d.wrong(pair.Key, join(path, key), "set twice")
+			continue
 		}
 		seen[key] = true
 		d.remember(pair.Key, join(path, key))
-		if err := yield(key, pair.Key, pair.Value); err != nil {
-			return err
-		}
+		yield(key, pair.Key, pair.Value)
 	}
-	return nil
 }
 
-func (d *Document) decodeSlice(node ast.Node, path string, target reflect.Value) error {
+func (d *Document) decodeSlice(node ast.Node, path string, target reflect.Value) {
 	sequence, ok := node.(*ast.SequenceNode)
 	if !ok {
-		return d.errorAt(node, path, "a list is wanted here, not %s", describe(node))
+		d.wrong(node, path, "a list is wanted here, not %s", describe(node))
+		return
 	}
 	target.Set(reflect.MakeSlice(target.Type(), len(sequence.Values), len(sequence.Values)))
 	for i, value := range sequence.Values {
-		if err := d.decode(value, fmt.Sprintf("%s[%d]", path, i), target.Index(i)); err != nil {
-			return err
-		}
+		d.decode(value, fmt.Sprintf("%s[%d]", path, i), target.Index(i))
 	}
-	return nil
 }
 
-func (d *Document) decodeScalar(node ast.Node, path string, target reflect.Value) error {
+func (d *Document) decodeScalar(node ast.Node, path string, target reflect.Value) {
 	switch target.Kind() {
 	case reflect.String:
 		text, ok := scalarText(node)
 		if !ok {
-			return d.errorAt(node, path, "a text is wanted here, not %s", describe(node))
+			d.wrong(node, path, "a text is wanted here, not %s", describe(node))
+			return
 		}
 		target.SetString(text)
 	case reflect.Bool:
 		value, ok := node.(*ast.BoolNode)
 		if !ok {
-			return d.errorAt(node, path, "true or false is wanted here, not %s", describe(node))
+			d.wrong(node, path, "true or false is wanted here, not %s", describe(node))
+			return
 		}
 		target.SetBool(value.Value)
 	case reflect.Int, reflect.Int64:
 		number, ok := wholeNumber(node)
 		if !ok || target.OverflowInt(number) {
-			return d.errorAt(node, path, "a whole number is wanted here, not %s", describe(node))
+			d.wrong(node, path, "a whole number is wanted here, not %s", describe(node))
+			return
 		}
 		target.SetInt(number)
 	case reflect.Float64:
-		return d.decodeFloat(node, path, target)
+		d.decodeFloat(node, path, target)
 	default:
-		return d.errorAt(node, path, "a value of type %s cannot be read from a file", target.Type())
+		d.wrong(node, path, "a value of type %s cannot be read from a file", target.Type())
 	}
-	return nil
 }
 
-func (d *Document) decodeFloat(node ast.Node, path string, target reflect.Value) error {
+func (d *Document) decodeFloat(node ast.Node, path string, target reflect.Value) {
 	if value, ok := node.(*ast.FloatNode); ok {
 		target.SetFloat(value.Value)
-		return nil
+		return
 	}
 	number, ok := wholeNumber(node)
 	if !ok {
-		return d.errorAt(node, path, "a number is wanted here, not %s", describe(node))
+		d.wrong(node, path, "a number is wanted here, not %s", describe(node))
+		return
 	}
 	target.SetFloat(float64(number))
-	return nil
 }
 
 func wholeNumber(node ast.Node) (int64, bool) {
