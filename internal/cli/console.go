@@ -59,12 +59,22 @@ type failure struct {
 		Message string        `json:"message"`
 		Hint    string        `json:"hint"`
 		Field   string        `json:"field"`
+		Also    []alsoWrong   `json:"also,omitempty"` // where one input has several mistakes: the others
 	} `json:"error"`
+}
+
+type alsoWrong struct {
+	Message string `json:"message"`
+	Hint    string `json:"hint"`
+	Field   string `json:"field"`
 }
 
 // Fail tells an error and returns the exit code that goes with it. With JSON the error goes to standard output as the one value
 // that a script reads.
 func (c *Console) Fail(err error) int {
+	if several := mistakesIn(err); len(several) > 1 {
+		return c.failAll(err, several)
+	}
 	var f failure
 	f.Error.Kind, f.Error.Message = holdfast.KindOf(err), Sentence(err)
 	var e *holdfast.Error
@@ -81,6 +91,47 @@ func (c *Console) Fail(err error) int {
 	if f.Error.Hint != "" {
 		c.Note("  → %s", f.Error.Hint)
 	}
+	return ExitCode(err)
+}
+
+// mistakesIn returns the parts of an error that is nothing but several mistakes in one input. What wraps such an error has
+// more to say than its parts.
+func mistakesIn(err error) []*holdfast.Error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return nil
+	}
+	var all []*holdfast.Error
+	for _, part := range joined.Unwrap() {
+		e, ok := part.(*holdfast.Error) //nolint:errorlint // as above
+		if !ok || e.Kind != holdfast.KindInvalid {
+			return nil
+		}
+		all = append(all, e)
+	}
+	return all
+}
+
+// failAll tells several mistakes, each with what to do about it; to scripts the first one as Fail does, and the others beside it.
+func (c *Console) failAll(err error, mistakes []*holdfast.Error) int {
+	if !c.JSON {
+		for _, e := range mistakes {
+			c.Note("Error: %s", Sentence(e))
+			if e.Hint != "" {
+				c.Note("  → %s", e.Hint)
+			}
+		}
+		return ExitCode(err)
+	}
+	var f failure
+	first := mistakes[0]
+	f.Error.Kind, f.Error.Message, f.Error.Hint, f.Error.Field = first.Kind, Sentence(first), first.Hint, first.Field
+	for _, e := range mistakes[1:] {
+		f.Error.Also = append(f.Error.Also, alsoWrong{Sentence(e), e.Hint, e.Field})
+	}
+	encoder := json.NewEncoder(c.Out)
+	encoder.SetEscapeHTML(false)
+	_ = encoder.Encode(f) // the exit code still tells
 	return ExitCode(err)
 }
 
