@@ -1,0 +1,71 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/document"
+)
+
+func (a *app) policyCommand() *cobra.Command {
+	return a.group("policy", "Work with documents: policies, templates, repositories, settings", "", a.policyCheckCommand())
+}
+
+// documentsFlag adds -f, of commands that work on a set of documents; hand its value to documents.
+func documentsFlag(cmd *cobra.Command, files *[]string) {
+	cmd.Flags().StringArrayVarP(files, "file", "f", nil, "file with documents, or a folder with files *.yaml; may be given several times")
+}
+
+// documents reads what -f names as one set, and tells people what is worth a note. Mistakes are one error of kind invalid that
+// the console tells one by one.
+func (a *app) documents(files []string) (holdfast.Documents, error) {
+	d, notes, err := readDocuments(files)
+	for _, n := range notes {
+		a.console.Note("%s", noteLine(n))
+	}
+	return d, err
+}
+
+func readDocuments(paths []string) (holdfast.Documents, []document.Note, error) {
+	if len(paths) == 0 {
+		return holdfast.Documents{}, nil, holdfast.Errorf(holdfast.KindInvalid, "-f is missing: the documents to work with").WithField("file").
+			WithHint("name a file, or a folder with files *.yaml; -f may be given several times")
+	}
+	files, err := document.Load(paths...)
+	if err != nil {
+		return holdfast.Documents{}, nil, err
+	}
+	return document.Read(files...)
+}
+
+func noteLine(n document.Note) string {
+	at := fmt.Sprintf("%s:%d:%d: ", n.File, n.Line, n.Column)
+	if n.Field != "" {
+		at += n.Field + ": "
+	}
+	return string(n.Level) + ": " + at + n.Text
+}
+
+func (a *app) policyCheckCommand() *cobra.Command {
+	var files []string
+	check := &cobra.Command{
+		Use: "check", Short: "Check documents, and say what they will do", Args: noArguments,
+		Example: `  holdfast policy check -f policies.yaml
+  holdfast policy check -f policies/ -f repositories.yaml --json`,
+		RunE: func(*cobra.Command, []string) error {
+			d, err := a.documents(files)
+			if err != nil {
+				return err
+			}
+			return a.console.Result(struct{ OK bool }{true}, func(w io.Writer) error {
+				_, err := fmt.Fprintf(w, "%d policies\n", len(d.SchedulePolicies)+len(d.SLAPolicies))
+				return err
+			})
+		},
+	}
+	documentsFlag(check, &files)
+	return check
+}

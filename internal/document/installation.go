@@ -1,0 +1,254 @@
+package document
+
+import (
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/strictyaml"
+)
+
+const (
+	zoneDefault        = "UTC"
+	retentionAtDefault = holdfast.TimeOfDay(15) // 00:15
+	globalAgeMin       = 15                     // days: below it a policy's own snapshots would go before they are of use
+	globalAgeDaysMax   = 36_135
+	globalAgeMonthsMax = 1188
+	globalAgeYearsMax  = 99
+	concurrencyMax     = 1000 // machines at once; Azure's own limits of a region are far below
+	mailPortDefault    = 25
+	mailPortMax        = 65_535
+	mailTimeoutDefault = 100 * time.Second
+	mailTimeoutMax     = time.Hour
+	mailSubjectMax     = 255
+	mailSubjectDefault = "[%JobResult%] %JobName% (%ObjectCount% instances) %Issues%"
+	slaSubjectDefault  = "%JobName% (%ObjectCount% instances): [%SLAType% for the period %SLAPeriod% is %SLAStatus%]"
+)
+
+// defaultInstallation are the settings where no document says otherwise.
+func defaultInstallation() holdfast.Installation {
+	return holdfast.Installation{Zone: zoneDefault, RetentionAt: retentionAtDefault}
+}
+
+func (r *reader) readInstallation(p *page, part strictyaml.Part) {
+	if r.installationPage != nil {
+		p.wrong("kind", "one document of this kind", "the settings of the installation stand at %s already", r.installationPage.place())
+		return
+	}
+	r.installationPage = p
+	fields, ok := decode[installationFields](p, part)
+	if !ok {
+		return
+	}
+	r.installation = &entry[holdfast.Installation]{p, p.installation(fields)}
+}
+
+func (p *page) installation(f installationFields) holdfast.Installation {
+	i := defaultInstallation()
+	if f.Zone != "" {
+		i.Zone = f.Zone
+		p.checkZone("zone", f.Zone)
+	}
+	i.RetentionAt = orDefault(f.RetentionAt, retentionAtDefault)
+	if g := f.GlobalRetention; g != nil {
+		p.checkGlobalAge("globalRetention.age", g.Age)
+		i.ObsoleteAge = g.Age
+		if g.AllSnapshots {
+			i.SnapshotAge = g.Age
+		}
+		if g.UnprotectedBackups {
+			i.UnprotectedAge = g.Age
+		}
+	}
+	if s := f.SessionRecords; s != nil {
+		p.checkKeep("sessionRecords.keep", s.Keep, holdfast.UnitDay, holdfast.UnitMonth, holdfast.UnitYear)
+		i.SessionRecordAge = s.Keep
+	}
+	if f.Mail != nil {
+		i.Mail = p.mail(*f.Mail)
+	}
+	return i
+}
+
+func (p *page) checkGlobalAge(where string, age holdfast.Period) {
+	low, high := 1, 0
+	switch age.Unit {
+	case holdfast.UnitDay:
+		low, high = globalAgeMin, globalAgeDaysMax
+	case holdfast.UnitMonth:
+		high = globalAgeMonthsMax
+	case holdfast.UnitYear:
+		high = globalAgeYearsMax
+	case holdfast.UnitMinute, holdfast.UnitHour:
+	}
+	if age.N < low || age.N > high {
+		p.wrong(where, fmt.Sprintf("%d to %d days, 1 to %d months or 1 to %d years; leave globalRetention out for never", globalAgeMin, globalAgeDaysMax, globalAgeMonthsMax, globalAgeYearsMax),
+			"%q is out of range", age)
+	}
+}
+
+func (p *page) mail(f mailFields) *holdfast.Mail {
+	m := &holdfast.Mail{
+		Enabled: orDefault(f.Enabled, true), Server: f.Server, Port: orDefault(f.Port, mailPortDefault), TLS: holdfast.MailTLS(orDefault(f.TLS, string(holdfast.MailTLSStart))),
+		Timeout: mailTimeoutDefault, User: f.User, Password: p.secret("mail.passwordFrom", f.PasswordFrom), From: f.From, Recipients: p.recipients("mail.recipients", f.Recipients),
+		Subject: orDefault(f.Subject, mailSubjectDefault), SLASubject: orDefault(f.SLASubject, slaSubjectDefault),
+		OnSuccess: orDefault(f.OnSuccess, true), OnWarning: orDefault(f.OnWarning, true), OnFailure: orDefault(f.OnFailure, true), DailyReportAt: f.DailyReportAt,
+	}
+	if f.TimeoutSeconds != nil {
+		m.Timeout = time.Duration(*f.TimeoutSeconds) * time.Second
+	}
+	p.checkMail(*m)
+	return m
+}
+
+func (p *page) checkMail(m holdfast.Mail) {
+	if m.Server == "" || strings.ContainsAny(m.Server, " /:@") {
+		p.wrong("mail.server", "a host name such as mail.example.com", "%q is not the name of a host", m.Server)
+	}
+	if m.Port < 1 || m.Port > mailPortMax {
+		p.wrong("mail.port", fmt.Sprintf("1 to %d", mailPortMax), "%d is not a port", m.Port)
+	}
+	switch m.TLS {
+	case holdfast.MailTLSNone, holdfast.MailTLSStart, holdfast.MailTLSFirst:
+	default:
+		p.wrong("mail.tls", "startTLS, implicit or none", "%q is not a way to keep mail private", m.TLS)
+	}
+	if m.Timeout < time.Second || m.Timeout > mailTimeoutMax {
+		p.wrong("mail.timeoutSeconds", fmt.Sprintf("1 to %d", int(mailTimeoutMax.Seconds())), "%d seconds are out of range", int(m.Timeout.Seconds()))
+	}
+	p.checkAddress("mail.from", m.From)
+	p.checkSubject("mail.subject", m.Subject)
+	p.checkSubject("mail.slaSubject", m.SLASubject)
+	if secret := m.Password != (holdfast.SecretSource{}); secret != (m.User != "") {
+		p.wrong("mail.user", "user and passwordFrom together, or neither", "user and passwordFrom belong together")
+	}
+	if m.TLS == holdfast.MailTLSNone && m.User != "" {
+		p.warning("mail.tls", "the mail account's password travels in the clear")
+	}
+}
+
+func (p *page) checkSubject(where, subject string) {
+	if n := len([]rune(subject)); n < 1 || n > mailSubjectMax || strings.ContainsFunc(subject, isControl) {
+		p.wrong(where, fmt.Sprintf("1 to %d characters on one line", mailSubjectMax), "%q cannot be a subject", subject)
+	}
+}
+
+// secret says where a secret is found, and that it does so in one way alone.
+func (p *page) secret(where string, f *secretFields) holdfast.SecretSource {
+	if f == nil {
+		return holdfast.SecretSource{}
+	}
+	given := 0
+	for _, way := range []string{f.File, f.Environment, f.VaultSecret} {
+		if way != "" {
+			given++
+		}
+	}
+	if given != 1 {
+		p.wrong(where, "exactly one of file, environment and vaultSecret", "%d of them are given", given)
+	}
+	if strings.ContainsAny(f.Environment, "= \t\n") {
+		p.wrong(where+".environment", "the name of an environment variable, such as HOLDFAST_HOT_PASSWORD", "%q is not a name", f.Environment)
+	}
+	if f.VaultSecret != "" {
+		p.checkVault(where+".vaultSecret", f.VaultSecret, "secrets")
+	}
+	return holdfast.SecretSource{File: p.at(f.File), Environment: f.Environment, VaultSecret: f.VaultSecret}
+}
+
+// checkVault refuses what is not the address of an object in a vault; collection is keys or secrets.
+func (p *page) checkVault(where, address, collection string) {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || !isVaultPath(u.Path, collection) {
+		p.wrong(where, fmt.Sprintf("https://VAULT/%s/NAME", collection), "%q is not the address of one of a vault's %s", address, collection)
+	}
+}
+
+func isVaultPath(path, collection string) bool {
+	_, name, ok := strings.Cut(path, "/"+collection+"/")
+	return ok && name != "" && !strings.Contains(name, "/")
+}
+
+func (p *page) repository(f repositoryFields) holdfast.RepositorySpec {
+	spec := holdfast.RepositorySpec{
+		Name: f.Name, Description: f.Description, Region: f.Region, Tier: holdfast.Tier(orDefault(f.Tier, string(holdfast.TierInferred))),
+		Encrypted: orDefault(f.Encrypted, true), Immutable: f.Immutable, Concurrency: orDefault(f.Concurrency, 0),
+		Password: p.secret("passwordFrom", f.PasswordFrom), KeyID: f.VaultKey,
+	}
+	folder := false
+	spec.URL, folder = p.location(f.URL)
+	p.checkStorage(spec, folder)
+	if spec.Concurrency < 0 || spec.Concurrency > concurrencyMax {
+		p.wrong("concurrency", fmt.Sprintf("a number of machines from 1 to %d, or 0 for no limit", concurrencyMax), "%d is out of range", spec.Concurrency)
+	}
+	p.checkOpening(spec)
+	return spec
+}
+
+// location checks where a repository is and returns its address, that of a folder absolute or relative to the document.
+func (p *page) location(address string) (location string, folder bool) {
+	const accepted = "a folder, file:///FOLDER or azblob://ACCOUNT/CONTAINER/FOLDER"
+	scheme, rest, ok := strings.Cut(address, "://")
+	switch {
+	case address == "":
+		p.wrong("url", accepted, "is empty")
+	case !ok:
+		return p.at(address), true
+	case scheme == "file":
+		if path, err := url.PathUnescape(rest); err != nil || !filepath.IsAbs(path) {
+			p.wrong("url", accepted, "%q does not name an absolute folder", address)
+		}
+		return address, true
+	case scheme == "azblob":
+		if parts := strings.Split(rest, "/"); len(parts) < 2 || parts[0] == "" || parts[1] == "" {
+			p.wrong("url", accepted, "%q does not name an account and a container", address)
+		}
+	default:
+		p.wrong("url", accepted, "%q has a scheme that is not known", address)
+	}
+	return address, false
+}
+
+// checkStorage holds region, tier and lock against what the storage can do.
+func (p *page) checkStorage(spec holdfast.RepositorySpec, folder bool) {
+	switch spec.Tier {
+	case holdfast.TierHot, holdfast.TierCool, holdfast.TierCold, holdfast.TierArchive, holdfast.TierInferred:
+	default:
+		p.wrong("tier", "hot, cool, cold, archive or inferred, which is the account's own", "%q is not an access tier", spec.Tier)
+	}
+	switch {
+	case folder && spec.Region != "":
+		p.wrong("region", "a region for azblob alone", "a folder is in no region of Azure")
+	case !folder && spec.Region == "":
+		p.wrong("region", "the region of the storage account, such as westeurope", "missing")
+	case !folder:
+		p.checkRegion("region", spec.Region)
+	}
+	if folder && spec.Immutable {
+		p.wrong("immutable", "false, or a container of Azure Blob with version-level immutability", "a folder cannot lock what it holds")
+	}
+	if folder && spec.Tier != holdfast.TierArchive && spec.Tier != holdfast.TierInferred {
+		p.wrong("tier", "archive, for a folder that archives go to, or none", "a folder has no access tiers")
+	}
+}
+
+// checkOpening wants one way to open an encrypted repository, and none where there is nothing to open.
+func (p *page) checkOpening(spec holdfast.RepositorySpec) {
+	password, key := spec.Password != (holdfast.SecretSource{}), spec.KeyID != ""
+	switch {
+	case spec.Encrypted && password == key:
+		text := "missing: nothing says what opens the repository"
+		if key {
+			text = "given together with vaultKey"
+		}
+		p.wrong("passwordFrom", "passwordFrom or vaultKey, or encrypted: false", "%s", text)
+	case !spec.Encrypted && (password || key):
+		p.wrong("encrypted", "true, or neither passwordFrom nor vaultKey", "the repository is not encrypted, but something is to open it")
+	}
+	if key {
+		p.checkVault("vaultKey", spec.KeyID, "keys")
+	}
+}
