@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/resourcegraph/armresourcegraph"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/resources/armsubscriptions/v2"
@@ -20,7 +21,7 @@ const rowsPerPage = 1000
 // Inventory returns what policies are resolved against: the machines as Machines lists them, and what decides whether and
 // at what cost their disks are backed up. At is when it began: what changed later may be in it or not.
 func (c *Client) Inventory(ctx context.Context) (holdfast.Inventory, error) {
-	inventory := holdfast.Inventory{At: c.clock.Now().UTC(), VMs: []holdfast.InventoryVM{}}
+	inventory := holdfast.Inventory{At: c.clock.Now().UTC().Truncate(time.Second), VMs: []holdfast.InventoryVM{}}
 	subscriptions, err := c.subscriptionIDs(ctx)
 	if err != nil {
 		return holdfast.Inventory{}, answer.Explain(err, "list the subscriptions")

@@ -90,7 +90,7 @@ func inventoryOfTheTests(at time.Time) holdfast.Inventory {
 // then is left out.
 func TestInventory_DescribesDisksByOneList(t *testing.T) {
 	c := azuretest.Start(t, azuretest.Estate(web(), odd()), azuretest.Options{PageSize: 2})
-	now := clock.NewManual(time.Date(2026, 3, 1, 12, 0, 0, 0, time.FixedZone("", 3600)))
+	now := clock.NewManual(time.Date(2026, 3, 1, 12, 0, 0, 5, time.FixedZone("", 3600)))
 	take := func() (holdfast.Inventory, *requests) {
 		t.Helper()
 		var seen requests
