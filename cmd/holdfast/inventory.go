@@ -17,12 +17,13 @@ func (a *app) inventoryCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "inventory", Short: "Take stock of the virtual machines and their disks, as policies see them", Args: noArguments,
 		Long: `Take stock of the virtual machines that the account sees: regions, tags, disks with sizes and kinds, and which disks cannot be
-backed up. With --json the result is what --inventory of other commands takes, so that policies can be tried without the cloud.`,
+backed up. With --json the result is what --inventory of other commands takes, so that policies can be tried without the cloud;
+with --inventory such a file is checked and shown.`,
 		Example: `  holdfast inventory --azure azure.yaml
   holdfast inventory --azure azure.yaml --json > inventory.json`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.takeInventory(cmd.Context()) },
 	}
-	a.azureFlag(cmd)
+	a.inventoryFlags(cmd)
 	return cmd
 }
 
