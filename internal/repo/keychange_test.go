@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -250,6 +251,81 @@ func TestKeys_Vault(t *testing.T) {
 	if _, err := r.AddSlot(t.Context(), repo.NewSlot{VaultKey: vaultKey}); !holdfast.IsKind(err, holdfast.KindRefused) {
 		t.Errorf("wrapping with a disabled key: %v", err)
 	}
+}
+
+// The last slot is not always the only one: what is left beside it may be damaged, or a vault key that does not open now. Then it cannot be
+// removed, and the refusal says what the vault said.
+func TestKeys_LastUsableSlot(t *testing.T) {
+	k := newKeyed(t)
+	keyVault := &vault{mask: 0x5a}
+	r := k.mustOpen(repotest.Password, keyVault)
+	report, err := r.Keys(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := report.Slots[0].ID
+	second := mustChange(t)(r.AddSlot(t.Context(), withPassword(secondPassword))).Added[0].ID
+	mustRefuse := func(r *repo.Repository, words string) {
+		t.Helper()
+		var e *holdfast.Error
+		if _, err := r.RemoveSlot(t.Context(), first); !errors.As(err, &e) || e.Kind != holdfast.KindRefused || !strings.Contains(err.Error(), words) || e.Hint == "" {
+			t.Errorf("want %q: %v", words, err)
+		}
+	}
+	flip := func() { harm(t, k.store, "keys/"+second, true) }
+	flip()
+	mustRefuse(r, "last key slot")
+	mustChange(t)(r.AddSlot(t.Context(), repo.NewSlot{VaultKey: vaultKey}))
+	mustRefuse(k.mustOpen(repotest.Password, nil), "no Azure identity")
+	keyVault.err = holdfast.Errorf(holdfast.KindNotFound, "the key was purged")
+	mustRefuse(r, "purged")
+	mustRefuse(k.mustOpen(repotest.Password, &vault{mask: 1}), "another key")
+	k.mustOpen(repotest.Password, nil)
+	keyVault.err = nil
+	mustChange(t)(r.RemoveSlot(t.Context(), first))
+	r = k.mustOpen("", keyVault)
+	flip()                                                                 // whole again
+	mustChange(t)(r.AddSlot(t.Context(), withPassword(repotest.Password))) // for the check at the end
+}
+
+// A revocation that does not reach the log changes nothing: what the same handle wraps afterwards is the key that opens the ring in force.
+func TestKeys_AfterARevocationThatFailed(t *testing.T) {
+	k := newKeyed(t)
+	failing := &noEntries{Store: k.store}
+	o := openOptions()
+	r, err := repo.Open(t.Context(), failing, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	failing.on = true
+	revoke := repo.RotateOptions{Revoke: true, Passwords: []string{repotest.Password}, KDF: repotest.FastKDF()}
+	if _, err := r.Rotate(t.Context(), revoke); !holdfast.IsKind(err, holdfast.KindUnavailable) {
+		t.Fatal(err)
+	}
+	failing.on = false
+	mustChange(t)(r.AddSlot(t.Context(), withPassword(secondPassword)))
+	k.mustOpen(secondPassword, nil)
+	mustChange(t)(r.Rotate(t.Context(), repo.RotateOptions{}))
+	k.mustOpen(secondPassword, nil)
+	revoke.Passwords = append(revoke.Passwords, secondPassword)
+	mustChange(t)(r.Rotate(t.Context(), revoke))
+	mustChange(t)(r.AddSlot(t.Context(), withPassword("third")))
+	for _, password := range []string{repotest.Password, secondPassword, "third"} {
+		k.mustOpen(password, nil)
+	}
+}
+
+// noEntries is a store whose log takes no entries while on.
+type noEntries struct {
+	*mem.Store
+	on bool
+}
+
+func (n *noEntries) Put(ctx context.Context, name string, data []byte, o blob.PutOptions) error {
+	if n.on && strings.HasPrefix(name, "log/") {
+		return holdfast.Errorf(holdfast.KindUnavailable, "injected")
+	}
+	return n.Store.Put(ctx, name, data, o)
 }
 
 // A repository may be born with a vault key and no password.

@@ -75,18 +75,15 @@ func (a *Opened) AddSlot(ctx context.Context, o NewSlot) (KeyChange, error) {
 	})
 }
 
-// RemoveSlot ends a slot, named by its label or the beginning of its id. The last one stays: KindRefused.
+// RemoveSlot ends a slot, named by its label or the beginning of its id. The last one that can be used stays: KindRefused. A slot that is
+// damaged, or whose vault key does not open it now, is none; what a password opens only those know who know it.
 func (a *Opened) RemoveSlot(ctx context.Context, slot string) (KeyChange, error) {
 	c := &keyChange{a: a}
-	return c.append(ctx, func(context.Context) error {
+	return c.append(ctx, func(ctx context.Context) error {
 		if err := c.drop(slot); err != nil {
 			return err
 		}
-		if len(c.slots) == 0 {
-			return holdfast.Errorf(holdfast.KindRefused, "the last key slot cannot be removed: nobody could open the repository").
-				WithHint("add another one first, or replace this one: holdfast repo key add --replace %s", slot)
-		}
-		return nil
+		return c.mustOpen(ctx, slot)
 	})
 }
 
@@ -96,7 +93,7 @@ func (a *Opened) Rotate(ctx context.Context, o RotateOptions) (KeyChange, error)
 	c := &keyChange{a: a}
 	return c.append(ctx, func(ctx context.Context) error {
 		if !o.Revoke {
-			return c.newRing(ctx, a.known.newest())
+			return c.newRing(ctx, a.known.current())
 		}
 		return c.revoke(ctx, o)
 	})
@@ -251,6 +248,44 @@ func (c *keyChange) drop(name string) error {
 	return nil
 }
 
+// mustOpen refuses a change after which no slot would open the repository; going is the slot that was dropped.
+func (c *keyChange) mustOpen(ctx context.Context, going string) error {
+	var failed error
+	for _, s := range c.slots {
+		if s.Problem != "" {
+			continue
+		}
+		if s.Kind != string(keys.SlotVault) {
+			return nil
+		}
+		if failed = c.tryVault(ctx, s); failed == nil {
+			return nil
+		}
+	}
+	if failed != nil {
+		return holdfast.Wrap(holdfast.KindRefused, failed, "only vault keys would be left, and none of them opens the repository now").
+			WithHint("give an identity that may use them (--azure FILE), or keep or add a password or a recovery code")
+	}
+	return holdfast.Errorf(holdfast.KindRefused, "the last key slot that can be used cannot be removed: nobody could open the repository").
+		WithHint("add another one first, or replace this one: holdfast repo key add --replace %s", going)
+}
+
+// tryVault opens a slot with its vault key.
+func (c *keyChange) tryVault(ctx context.Context, s Slot) error {
+	slot, err := readSlot(ctx, c.a.options.Read, s.object(), c.a.id)
+	if err != nil {
+		return err
+	}
+	if c.a.options.Vault == nil {
+		return holdfast.Errorf(holdfast.KindInvalid, "no Azure identity was given to try the vault key %s", s.VaultKey)
+	}
+	key, err := unwrap(ctx, c.a.options.Vault, slot)
+	if err == nil && string(key) != string(c.a.known.current()) {
+		err = holdfast.Errorf(holdfast.KindWrongKey, "the vault key %s holds another key than the repository's", s.VaultKey)
+	}
+	return err
+}
+
 // ended is a slot that is not current any more.
 func ended(s Slot) Slot {
 	s.Current = false
@@ -259,7 +294,7 @@ func ended(s Slot) Slot {
 
 // add wraps the repository key anew.
 func (c *keyChange) add(ctx context.Context, o NewSlot) error {
-	return c.wrap(ctx, o, c.a.known.newest())
+	return c.wrap(ctx, o, c.a.known.current())
 }
 
 // wrap stores a slot with a repository key in it.

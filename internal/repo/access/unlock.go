@@ -69,8 +69,9 @@ type repositoryKeys struct {
 	read ReadObject
 	id   keys.RepositoryID
 
-	mu    sync.Mutex // guards known
-	known [][]byte   // newest last
+	mu      sync.Mutex // guards the fields below
+	known   [][]byte   // newest last; one that was made for a change which did not come about opens nothing
+	present []byte     // opens the ring in force
 }
 
 func (k *repositoryKeys) add(key []byte) {
@@ -79,11 +80,18 @@ func (k *repositoryKeys) add(key []byte) {
 	k.known = append(k.known, key)
 }
 
-// newest returns the present repository key.
-func (k *repositoryKeys) newest() []byte {
+// use makes a key the present one.
+func (k *repositoryKeys) use(key []byte) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.known[len(k.known)-1]
+	k.present = key
+}
+
+// current returns the present repository key.
+func (k *repositoryKeys) current() []byte {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.present
 }
 
 // reopen opens a ring that a key change made current. A ring under a key that the handle does not know is KindWrongKey.
@@ -97,6 +105,9 @@ func (k *repositoryKeys) reopen(ctx context.Context, keyRing string) (*keys.Ring
 	}
 	for _, key := range slices.Backward(known) {
 		ring, err := keys.DecodeRing(data, k.id, key)
+		if err == nil {
+			k.use(key)
+		}
 		if !holdfast.IsKind(err, holdfast.KindWrongKey) {
 			return ring, err
 		}
@@ -135,6 +146,7 @@ func unlock(ctx context.Context, known *repositoryKeys, o Options) (unlocked, er
 		return unlocked{}, err
 	}
 	known.add(used.repositoryKey)
+	known.use(used.repositoryKey)
 	for range ringStepsMax {
 		if err := entries.Unlock(ctx, oplog.Access{Ring: used.ring, Reopen: known.reopen, Installation: o.Installation}); err != nil {
 			return unlocked{}, err
