@@ -10,6 +10,7 @@
 package strictyaml
 
 import (
+	"bytes"
 	"encoding"
 	"errors"
 	"fmt"
@@ -91,7 +92,8 @@ func Split(name string, data []byte) (parts []Part, mistake *Mistake) {
 	if err := d.checkSize(data); err != nil {
 		return nil, err
 	}
-	file, err := parser.ParseBytes(data, 0)
+	joined, written := joinEmpty(data)
+	file, err := parser.ParseBytes(joined, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
 		return nil, d.syntaxMistake(err)
 	}
@@ -100,7 +102,46 @@ func Split(name string, data []byte) (parts []Part, mistake *Mistake) {
 			parts = append(parts, Part{name: name, body: doc.Body})
 		}
 	}
+	if len(parts) != written {
+		return nil, d.whole("holds %d documents, of which %d can be told apart; separate them by lines of three hyphens and nothing else", written, len(parts))
+	}
 	return parts, nil
+}
+
+// joinEmpty takes the separators of empty documents away, and counts the documents that are left. The parser loses the document
+// after an empty one without a word; so the separators are found here as well (YAML knows them wherever they begin a line,
+// inside of texts too), and the two counts are compared.
+func joinEmpty(data []byte) (joined []byte, documents int) {
+	joined = slices.Clone(data)
+	separator, begun, start := -1, false, 0
+	for start < len(joined) {
+		end := start + lineLength(joined[start:])
+		line := strings.TrimRight(string(joined[start:end]), " \t\r\n")
+		rest, separates := strings.CutPrefix(line, "---")
+		separates = separates && (rest == "" || rest[0] == ' ' || rest[0] == '\t')
+		if separates || line == "..." {
+			if separator >= 0 && !begun {
+				copy(joined[separator:], "   ")
+			}
+			separator, begun = start, false
+		} else {
+			rest = line
+		}
+		if rest = strings.TrimSpace(rest); !begun && rest != "" && rest[0] != '#' && rest != "..." {
+			begun = true
+			documents++
+		}
+		start = end
+	}
+	return joined, documents
+}
+
+// lineLength is the length of the first line of a text, with what ends it.
+func lineLength(text []byte) int {
+	if i := bytes.IndexByte(text, '\n'); i >= 0 {
+		return i + 1
+	}
+	return len(text)
 }
 
 // Decode reads data, which came from the file called name, into the struct that into points to. Fields are matched by
