@@ -2,6 +2,7 @@ package document
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/holdfast-backup/holdfast"
 )
@@ -35,6 +36,8 @@ func (p *page) checkSchedulePolicy(d holdfast.Documents, policy holdfast.Schedul
 			p.checkFeeding(d, policy, row)
 		}
 	}
+	p.checkScheduleSnapshots(policy)
+	p.noteSingles(policy.Rows)
 	if policy.HealthCheck != nil && !backups {
 		p.wrong("healthCheck", "a health check where backups are made", "there are no backups to check")
 	}
@@ -139,6 +142,25 @@ func (p *page) checkStorageTemplate(d holdfast.Documents, t holdfast.StorageTemp
 			p.repositoryFor(d, part.where+".regions."+region, part.kind, part.place.Regions[region])
 		}
 	}
+	p.checkPair(d, t, "", "archives.default")
+	for _, region := range sortedKeys(t.Archives.Regions) {
+		p.checkPair(d, t, region, "archives.regions."+region)
+	}
+	for _, region := range sortedKeys(t.Backups.Regions) {
+		if t.Archives.Regions[region] == "" {
+			p.checkPair(d, t, region, "backups.regions."+region)
+		}
+	}
+}
+
+// checkPair wants the repositories of one region, "" being all that are not named, to be both encrypted or both not.
+func (p *page) checkPair(d holdfast.Documents, t holdfast.StorageTemplate, region, where string) {
+	source, sourceKnown := d.Repository(t.Backups.In(region))
+	target, targetKnown := d.Repository(t.Archives.In(region))
+	if sourceKnown && targetKnown && source.Encrypted != target.Encrypted {
+		p.wrong(where, "repositories that are both encrypted, or both not",
+			"archives in %q, which is %s, would be made from backups in %q, which is %s", target.Name, encryptedOrNot(target), source.Name, encryptedOrNot(source))
+	}
 }
 
 func (p *page) checkSLAPolicy(d holdfast.Documents, policy holdfast.SLAPolicy) {
@@ -153,31 +175,53 @@ func (p *page) checkSLAPolicy(d holdfast.Documents, policy holdfast.SLAPolicy) {
 		return
 	}
 	for _, kind := range []holdfast.PointKind{holdfast.PointBackup, holdfast.PointArchive} {
-		p.checkPlace(policy, template, storage, kind)
+		if p.checkPlace(policy, template, storage, kind) {
+			p.checkTemplateAges(d, policy, template, placeOf(storage, kind), kind)
+		}
 	}
 }
 
-// checkPlace wants a place for what the template makes of a kind, in each region of the policy.
-func (p *page) checkPlace(policy holdfast.SLAPolicy, template holdfast.SLATemplate, storage holdfast.StorageTemplate, kind holdfast.PointKind) {
-	makes := false
-	for _, row := range template.Rows {
-		makes = makes || row.Kind == kind
+func placeOf(t holdfast.StorageTemplate, kind holdfast.PointKind) holdfast.Placement {
+	if kind == holdfast.PointArchive {
+		return t.Archives
 	}
-	if !makes {
-		return
+	return t.Backups
+}
+
+// checkTemplateAges warns of what the template keeps shorter than the tiers of the policy's repositories bill.
+func (p *page) checkTemplateAges(d holdfast.Documents, policy holdfast.SLAPolicy, template holdfast.SLATemplate, place holdfast.Placement, kind holdfast.PointKind) {
+	told := map[string]bool{}
+	for _, region := range policy.Sources.Regions {
+		spec, ok := d.Repository(place.In(region))
+		if !ok || told[spec.Name] {
+			continue
+		}
+		told[spec.Name] = true
+		for _, row := range template.Rows {
+			if row.Kind == kind {
+				p.checkTierAge("slaTemplate", spec, row.KeepFor)
+			}
+		}
+	}
+}
+
+// checkPlace wants a place for what the template makes of a kind, in each region of the policy. It returns false when the
+// template makes none, or there is no place.
+func (p *page) checkPlace(policy holdfast.SLAPolicy, template holdfast.SLATemplate, storage holdfast.StorageTemplate, kind holdfast.PointKind) bool {
+	if !slices.ContainsFunc(template.Rows, func(row holdfast.SLARow) bool { return row.Kind == kind }) {
+		return false
 	}
 	if policy.Storage == "" {
 		p.wrong("storageTemplate", "the name of a storage template", "missing: the SLA template %q makes %ss", template.Name, kind)
-		return
+		return false
 	}
-	place := storage.Backups
-	if kind == holdfast.PointArchive {
-		place = storage.Archives
-	}
+	place, all := placeOf(storage, kind), true
 	for _, region := range policy.Sources.Regions {
 		if place.In(region) == "" {
+			all = false
 			p.wrong("storageTemplate", "a storage template with a place for them", "the SLA template %q makes %ss, and the storage template %q has no place for those of %s",
 				template.Name, kind, storage.Name, region)
 		}
 	}
+	return all
 }

@@ -227,8 +227,12 @@ func (p *page) checkStorage(spec holdfast.RepositorySpec, folder bool) {
 	case !folder:
 		p.checkRegion("region", spec.Region)
 	}
-	if folder && spec.Immutable {
-		p.wrong("immutable", "false, or a container of Azure Blob with version-level immutability", "a folder cannot lock what it holds")
+	const lockable = "false, or a container of Azure Blob with version-level immutability in another tier than archive"
+	switch {
+	case spec.Immutable && folder:
+		p.wrong("immutable", lockable, "a folder cannot lock what it holds")
+	case spec.Immutable && spec.Tier == holdfast.TierArchive:
+		p.wrong("immutable", lockable, "what lies in tier archive cannot have its locks moved, which repositories need")
 	}
 	if folder && spec.Tier != holdfast.TierArchive && spec.Tier != holdfast.TierInferred {
 		p.wrong("tier", "archive, for a folder that archives go to, or none", "a folder has no access tiers")

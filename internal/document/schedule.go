@@ -38,7 +38,7 @@ func (p *page) daily(f *dailyFields) []holdfast.ScheduleRow {
 		return nil
 	}
 	days := holdfast.EveryDay
-	if p.Has("daily.days") {
+	if f.Days != nil {
 		days = p.weekdays("daily.days", f.Days)
 		p.wantSome("daily.days", len(f.Days), "days")
 	}

@@ -30,6 +30,11 @@ type windowFields struct {
 	To   *holdfast.TimeOfDay `yaml:"to,required"`
 }
 
+// MarshalText implements encoding.TextMarshaler.
+func (w windowFields) MarshalText() ([]byte, error) {
+	return []byte(holdfast.Window{Opens: *w.From, Closes: *w.To}.String()), nil
+}
+
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (w *windowFields) UnmarshalText(text []byte) error {
 	opens, closes, ok := strings.Cut(string(text), "-")
@@ -64,6 +69,9 @@ func (p *page) slaTemplate(f slaTemplateFields) holdfast.SLATemplate {
 		p.wrong("archives", "backups with a daily, weekly or monthly row beside it", "nothing feeds the archives: the template makes no backups")
 	}
 	p.checkTemplateHealth(f, len(backups) > 0)
+	if !p.broken {
+		p.checkTemplateSnapshots(t)
+	}
 	return t
 }
 
