@@ -53,10 +53,11 @@ func (r *Repository) RecordProof(ctx context.Context, report Report) (Recorded, 
 		Objects: int64(report.Checked), Bytes: report.Bytes, Requests: report.Requests,
 	}
 	err := r.appendProof(ctx, proof, func(ctx context.Context, state oplog.State) (packlist.Damage, error) {
-		if state.Damage == report.State.Damage {
+		newer := !report.Damage.Empty() && hasPublishedSince(state, report.State.Next)
+		if state.Damage == report.State.Damage && !newer {
 			return report.Damage, nil
 		}
-		now, err := r.damageIn(ctx, state) // somebody else found something meanwhile, or healed it
+		now, err := r.damageIn(ctx, state) // somebody else found something meanwhile, or healed it, or built on what is damaged
 		if err != nil {
 			return packlist.Damage{}, err
 		}
@@ -103,10 +104,15 @@ func (r *Repository) judge(ctx context.Context, state oplog.State, names map[str
 	return d, nil
 }
 
+// hasPublishedSince reports whether a state has a visible point that was published by that entry or a later one.
+func hasPublishedSince(state oplog.State, n uint64) bool {
+	return slices.ContainsFunc(state.Points, func(p oplog.PointState) bool { return p.Published >= n })
+}
+
 // damageTriesMax bounds how often a proof is made anew because somebody else recorded damage at the same time.
 const damageTriesMax = 20
 
-var errDamageChanged = errors.New("the damage list has changed meanwhile")
+var errDamageChanged = errors.New("the damage list, or what it has to tell of, has changed meanwhile")
 
 // appendProof appends a proof with what decide says is damaged in the state that it is appended to.
 func (r *Repository) appendProof(ctx context.Context, proof oplog.Proof, decide func(context.Context, oplog.State) (packlist.Damage, error)) error {
@@ -149,8 +155,8 @@ func (r *Repository) tryProof(ctx context.Context, proof oplog.Proof, state oplo
 		return nil // nothing new
 	}
 	_, err = r.oplog.Append(ctx, func(now oplog.State) (oplog.Entry, error) {
-		if now.Damage != state.Damage {
-			return oplog.Entry{}, errDamageChanged
+		if now.Damage != state.Damage || entry.Session != nil && hasPublishedSince(now, state.Next) {
+			return oplog.Entry{}, errDamageChanged // a point that came meanwhile may be hit by what is told for the first time
 		}
 		return entry, nil
 	})

@@ -293,6 +293,52 @@ func TestHeal_FoundMeanwhile(t *testing.T) {
 	a.backup(t, repotest.Open(t, a.store))
 }
 
+// A point that rests on a damaged pack is published after the pack was found damaged and before that is recorded, at either of two moments:
+// it is shown as damaged like the others, and the next backup heals it.
+func TestProofs_PublishedBeforeTheRecord(t *testing.T) {
+	for _, moment := range []string{"", "proof"} {
+		a := newAiling(t)
+		m := &moments{Store: a.store, before: moment}
+		r := repotest.Open(t, m)
+		harm(t, a.store, a.packs("data/")[0], true)
+		report, err := r.Verify(t.Context(), repo.VerifyComplete)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.do = func() { a.backup(t, repotest.Open(t, a.store)) }
+		if moment == "" {
+			m.at("")
+		}
+		if _, err := r.RecordProof(t.Context(), report); err != nil || m.do != nil {
+			t.Fatal(err)
+		}
+		hit, err := repotest.Open(t, a.store).DamagedPoints(t.Context())
+		if err != nil || len(hit) != len(report.Points)+1 || !hit[a.points[2].ID] {
+			t.Errorf("at %q: shown as damaged are %v, %v", moment, hit, err)
+		}
+		a.backup(t, repotest.Open(t, a.store))
+	}
+}
+
+// A pack that others were moved to is damaged: it is named, and no manifest in its place.
+func TestVerify_DamageOfWhatWasMoved(t *testing.T) {
+	c := newCollectable(t)
+	mustBeBare(t, c.store)
+	for _, prefix := range []string{"data/", "tree/"} {
+		for _, name := range c.store.Adversary().Names() {
+			if !strings.HasPrefix(name, prefix) {
+				continue
+			}
+			store := cloneStore(t, c.store)
+			harm(t, store, name, true)
+			report, err := repotest.Open(t, store).Verify(t.Context(), repo.VerifyComplete)
+			if err != nil || len(report.Objects) != 1 || report.Objects[0].Name != name || len(report.Points) == 0 {
+				t.Errorf("%s: %+v, points %v, %v", name, report.Objects, report.Points, err)
+			}
+		}
+	}
+}
+
 // After healing the point that healed goes, and the index is made anew from pack lists alone: the older point still finds its parts,
 // because the damage list names the pack that they lie in now.
 func TestHeal_OutlivesTheHealer(t *testing.T) {

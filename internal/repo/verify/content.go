@@ -74,6 +74,7 @@ func (v *verifier) explains(ctx context.Context, p oplog.PointState) (bool, erro
 	if err != nil {
 		return true, stored.IgnoreDamage(err)
 	}
+	packs = v.gone.Resolve(append(packs, v.damage.Instead(packs)...))
 	return slices.ContainsFunc(append(packs, includes...), v.isProblem), nil
 }
 

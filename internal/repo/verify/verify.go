@@ -185,6 +185,7 @@ type verifier struct {
 	after        packlist.Damage           // known after this check
 	byList       map[holdfast.PointID]bool // points whose lists name damaged packs
 	avoid        map[string]bool           // condemned objects
+	gone         packlist.Gone             // what became of packs that lists name
 	seen         uint64                    // number of the first entry that the first round did not look at, 0 before it
 	sound        func(name string) bool    // tells of objects that were found sound before and have not changed; nil for none
 
@@ -490,8 +491,8 @@ func (v *verifier) checkPoints(ctx context.Context) error {
 			return err
 		}
 	}
-	gone, err := v.goneAndCondemned(ctx)
-	if err != nil {
+	var err error
+	if v.gone, err = v.goneAndCondemned(ctx); err != nil {
 		return err
 	}
 	for _, p := range v.state.Points {
@@ -499,7 +500,7 @@ func (v *verifier) checkPoints(ctx context.Context) error {
 		if err != nil && !stored.IsDamage(err) {
 			return err
 		}
-		packs = gone.Resolve(append(packs, v.damage.Instead(packs)...))
+		packs = v.gone.Resolve(append(packs, v.damage.Instead(packs)...))
 		if err != nil {
 			v.listLost = true
 			v.hits(p.ID)
