@@ -138,41 +138,28 @@ func (p *pass) age() {
 }
 
 // lastGood finds the points that must outlive their flags: the newest good one of each kind, or of all kinds together where no
-// policy protects the machine. A snapshot that is held for the next backup alone stands in for a restore point only where there
-// is no other.
+// policy protects the machine.
 func (p *pass) lastGood() {
-	var found, stopgap [kinds]*state
+	var found [kinds]bool
 	for i := len(p.states) - 1; i >= 0; i-- {
 		s := &p.states[i]
-		if !s.point.Good || s.point.Manual || s.point.Temporary || !p.rules.protects() && p.taken(s) {
-			continue
-		}
-		group := 0
+		group, kind := 0, holdfast.PointKind("")
 		if p.rules.protects() {
-			group = rank(s.point.Kind)
+			group, kind = rank(s.point.Kind), s.point.Kind
 		}
-		switch {
-		case p.base(s) && len(s.held) == 0:
-			stopgap[group] = firstOf(stopgap[group], s)
-		default:
-			found[group] = firstOf(found[group], s)
-		}
-	}
-	for group := range found {
-		if s := firstOf(found[group], stopgap[group]); s != nil {
-			s.lastGood.Cause = CauseLastGood
-			if p.rules.protects() {
-				s.lastGood.Kind = s.point.Kind
-			}
+		if !found[group] && p.restorable(s) {
+			found[group] = true
+			s.lastGood = Reason{Cause: CauseLastGood, Kind: kind}
 		}
 	}
 }
 
-func firstOf(a, b *state) *state {
-	if a != nil {
-		return a
-	}
-	return b
+// restorable reports whether a point can be a last good one. A snapshot that is held for the next backup alone cannot, since it goes
+// when that has its own; nor can what a global age takes.
+func (p *pass) restorable(s *state) bool {
+	ordinary := s.point.Good && !s.point.Manual && !s.point.Temporary
+	baseAlone := p.base(s) && len(s.held) == 0
+	return ordinary && !baseAlone && (p.rules.protects() || !p.taken(s))
 }
 
 // base reports whether the next backup needs the snapshot.

@@ -157,9 +157,17 @@ func (r Reason) MarshalJSON() ([]byte, error) {
 		Pending bool               `json:"pending,omitempty"`
 		Text    string             `json:"text"`
 	}
-	f := form{r.Cause, r.Kind, r.Flag, r.Number, r.Of, r.More, r.Age, r.Until, r.Pending, r.Text()}
-	if !f.Until.IsZero() {
-		f.Until = f.Until.UTC()
-	}
+	f := form{r.Cause, r.Kind, r.Flag, r.Number, r.Of, r.More, r.Age, written(r.Until), r.Pending, r.Text()}
 	return json.Marshal(f)
+}
+
+// written is a moment as JSON can hold it: years have four digits there, and somebody may keep points longer than that.
+func written(t time.Time) time.Time {
+	if last := time.Date(9999, time.December, 31, 0, 0, 0, 0, time.UTC); t.After(last) {
+		return last
+	}
+	if t.IsZero() {
+		return t
+	}
+	return t.UTC()
 }

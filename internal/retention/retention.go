@@ -40,24 +40,20 @@ type Verdict struct {
 	Lost    holdfast.Flags // on this occasion
 	Keep    bool
 	Reasons []Reason // all that keep it; of a point that goes, all that took it. Never empty
-	// Until is the daily pass in which a kept point goes when nothing else happens; zero when that takes more than time, as the
-	// reasons say.
+	// Until is the daily pass in which a kept point goes when nothing else happens, unless it is the last good one by then; zero when
+	// that takes more than time, as the reasons say.
 	Until time.Time
 }
 
 // MarshalJSON implements json.Marshaler: the point's fields, and the verdict's beside them.
 func (v Verdict) MarshalJSON() ([]byte, error) {
-	until := v.Until
-	if !until.IsZero() {
-		until = until.UTC()
-	}
 	return json.Marshal(struct {
 		Point
 		Lost    holdfast.Flags `json:"lost"`
 		Keep    bool           `json:"kept"`
 		Until   time.Time      `json:"until,omitzero"`
 		Reasons []Reason       `json:"reasons"`
-	}{v.Point, v.Lost, v.Keep, until, v.Reasons})
+	}{v.Point, v.Lost, v.Keep, written(v.Until), v.Reasons})
 }
 
 // Explain returns a verdict on each of the points of one machine, the oldest point first. The points are left as they are.
@@ -75,7 +71,7 @@ func Explain(now time.Time, occasion Occasion, rules Rules, points []Point) []Ve
 
 // Kept returns the points that stay, as they have to be written down.
 func Kept(verdicts []Verdict) []Point {
-	var points []Point
+	points := []Point{}
 	for _, v := range verdicts {
 		if v.Keep {
 			points = append(points, v.Point)
@@ -92,7 +88,7 @@ func Edit(now time.Time, before, after Rules, points []Point) []Verdict {
 		stamped[i] = before.Stamp(p)
 	}
 	old := Explain(now, BothOccasions, before, stamped)
-	var gone []Verdict
+	gone := []Verdict{}
 	for i, v := range Explain(now, BothOccasions, after, stamped) {
 		if old[i].Keep && !v.Keep {
 			gone = append(gone, v)

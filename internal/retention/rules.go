@@ -60,19 +60,20 @@ func (r Rules) zone() *time.Location {
 }
 
 // limit returns how long a point bears a flag, and in which zone that is counted: by the row of the protecting policy, else as it
-// was stored.
+// was stored; in the zone of the policy that protects the machine, or did so last.
 func (r Rules) limit(p Point, flag holdfast.Flag) (Limit, *time.Location) {
-	if r.protects() {
-		for _, row := range r.Rows {
-			if row.Flag == flag && row.Kind == p.Kind {
-				return row.Keep, r.zone()
-			}
+	if !r.protects() {
+		if p.Keep.Zone.IsZero() {
+			return p.Keep.Of(flag), r.zone()
+		}
+		return p.Keep.Of(flag), p.Keep.Zone.Location
+	}
+	for _, row := range r.Rows {
+		if row.Flag == flag && row.Kind == p.Kind {
+			return row.Keep, r.zone()
 		}
 	}
-	if p.Keep.Zone.IsZero() {
-		return p.Keep.Of(flag), r.zone()
-	}
-	return p.Keep.Of(flag), p.Keep.Zone.Location
+	return p.Keep.Of(flag), r.zone()
 }
 
 // Stamp returns a point with the rules stored in it, as it has to be written down: when it is made, and for every point of the
@@ -83,10 +84,10 @@ func (r Rules) Stamp(p Point) Point {
 		return p
 	}
 	if r.protects() {
+		p.Keep.Zone = Zone{r.zone()}
 		for _, row := range r.Rows {
 			if row.Kind == p.Kind {
 				p.Keep = p.Keep.With(row.Flag, row.Keep)
-				p.Keep.Zone = Zone{r.zone()}
 			}
 		}
 	}
