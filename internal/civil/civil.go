@@ -124,14 +124,21 @@ func place(wall time.Time, zone *time.Location) (time.Time, Shift) {
 	}
 }
 
-// shown returns the instant at which the zone's clock would show wall if it ran for ever as it does at start, and when it
-// stops to; the zero time means never.
+// shown returns the instant at which the zone's clock would show wall if it ran for ever as it does at start, and when that
+// ends at the earliest; the zero time means never.
 func shown(wall, start time.Time, zone *time.Location) (candidate, end time.Time) {
 	local := start.In(zone)
 	_, offset := local.Zone()
 	_, end = local.ZoneBounds()
+	if !end.IsZero() && !end.After(start) {
+		// Where a zone goes by its rule alone, the standard library lets each year end after 365 days, so that on the last day
+		// of a leap year the bound lies behind. The rule is asked again in the next year, with which nothing changes.
+		end = start.UTC().Truncate(day).Add(day)
+	}
 	return wall.Add(-time.Duration(offset) * time.Second), end
 }
+
+const day = 24 * time.Hour
 
 // repeated says whether a time that was shown before start is shown again.
 func repeated(wall, start time.Time, zone *time.Location) Shift {

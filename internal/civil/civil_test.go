@@ -60,6 +60,23 @@ func TestAt_Property(t *testing.T) {
 	})
 }
 
+// TestAt_LastDayOfLeapYear comes to an end, and to the right one, where the standard library's bounds of a zone's rule lie
+// behind the instant that was asked for. How far ahead zones go by their rule alone depends on the machine's database.
+func TestAt_LastDayOfLeapYear(t *testing.T) {
+	for _, name := range []string{"Europe/Brussels", "America/New_York", "Pacific/Auckland", "Asia/Tokyo"} {
+		zone := load(t, name)
+		for year := 2028; year < 2100; year += 4 {
+			for day := range 8 {
+				date := civil.Date{year, time.December, 28}.AddDays(day)
+				got := civil.At(date, holdfast.NewTimeOfDay(13, 15), zone).In(zone)
+				if want := date.String() + " 13:15"; got.Format("2006-01-02 15:04") != want {
+					t.Errorf("%s: %s is %s", name, want, got)
+				}
+			}
+		}
+	}
+}
+
 // TestAdd ends short months on their last day, and keeps the wall clock over a change of the clock.
 func TestAdd(t *testing.T) {
 	for _, c := range []struct {
@@ -109,4 +126,55 @@ func load(t *testing.T, name string) *time.Location {
 		t.Fatal(err)
 	}
 	return zone
+}
+
+// TestWall_Property holds the quick way against At, for times in any order, and its word for what the clock did against the
+// instants at which the clock shows the time.
+func TestWall_Property(t *testing.T) {
+	zones := []string{"Europe/Brussels", "America/New_York", "Australia/Lord_Howe", "Africa/Casablanca", "Pacific/Apia", "America/Nuuk", "Asia/Kolkata", "UTC"}
+	rapid.Check(t, func(rt *rapid.T) {
+		zone := load(t, rapid.SampledFrom(zones).Draw(rt, "zone"))
+		wall := civil.NewWall(zone)
+		for range 50 {
+			date := civil.Date{2005, time.January, 1}.AddDays(rapid.IntRange(0, 11_000).Draw(rt, "day"))
+			if _, change := civil.Begin(date, zone).In(zone).ZoneBounds(); !change.IsZero() {
+				date = civil.DateOf(change, zone).AddDays(rapid.IntRange(-2, 2).Draw(rt, "beside"))
+			}
+			minute := rapid.IntRange(0, 2*24*60-1).Draw(rt, "minute")
+			got, shift := wall.PlaceMinute(date, minute)
+			date, minute = date.AddDays(minute/(24*60)), minute%(24*60)
+			if want := civil.At(date, holdfast.TimeOfDay(minute), zone); !got.Equal(want) {
+				rt.Fatalf("%s, minute %d: %s, not %s", date, minute, got, want)
+			}
+			if want := shiftOf(got, date.String()+" "+holdfast.TimeOfDay(minute).String(), zone); shift != want {
+				rt.Fatalf("%s, minute %d: %q, not %q", date, minute, shift, want)
+			}
+		}
+	})
+}
+
+// shiftOf looks for the instants around one at which the clock shows what is wanted.
+func shiftOf(at time.Time, wanted string, zone *time.Location) civil.Shift {
+	shown := func(at time.Time) string { return at.In(zone).Format("2006-01-02 15:04") }
+	if shown(at) != wanted {
+		return civil.AfterGap
+	}
+	for _, later := range []time.Duration{30 * time.Minute, time.Hour, 2 * time.Hour, 24 * time.Hour} {
+		if shown(at.Add(later)) == wanted {
+			return civil.FirstOfTwo
+		}
+	}
+	return civil.Unshifted
+}
+
+// BenchmarkWall places the times of a day.
+func BenchmarkWall(b *testing.B) {
+	zone, err := civil.Zone("Europe/Brussels")
+	if err != nil {
+		b.Fatal(err)
+	}
+	wall, date := civil.NewWall(zone), civil.Date{2026, time.January, 1}
+	for minute := 0; b.Loop(); minute++ {
+		wall.PlaceMinute(date, minute%(365*24*60))
+	}
 }

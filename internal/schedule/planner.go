@@ -56,6 +56,9 @@ func (p *planner) dates(from, to time.Time) iter.Seq[Run] {
 		}
 		last := lastDate(to, p.zone)
 		for date := firstDate(from, p.zone); !last.Before(date); date = date.AddDays(1) {
+			if end, _ := p.wall.Place(date.AddDays(1), 0); end.Before(from) {
+				continue
+			}
 			for _, r := range p.date(date) {
 				if !yield(r) {
 					return
