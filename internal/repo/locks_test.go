@@ -682,3 +682,68 @@ func TestAdversary_FarGarbage(t *testing.T) {
 		t.Errorf("the next backup: %v", err)
 	}
 }
+
+// forgeOwners puts a version over everything that was written since, in which it is nobody's: objects tell by their own bytes whose they
+// are, lists also what they are.
+func forgeOwners(t *testing.T, store *mem.Store, since []string, prefix string) {
+	t.Helper()
+	for _, name := range store.Adversary().Names() {
+		if slices.Contains(since, name) || !strings.HasPrefix(name, prefix) {
+			continue
+		}
+		data, err := blob.ReadAll(t.Context(), store, name, 1<<30)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if prefix == "lists/" {
+			lines := strings.SplitAfter(string(data), "\n")
+			lines[0], lines[2] = "holdfast condemnation 1\n", "session 00000000000000000000000000000000\n"
+			data = []byte(strings.Join(lines, ""))
+		} else {
+			clear(data[32:48])
+		}
+		store.Adversary().Overwrite(name, data)
+	}
+}
+
+// Somebody who may write to the storage makes what a running backup has stored look like nobody's, so that a collection takes it for
+// leftovers. What was put over it is seen through, and the backup publishes. When that comes while the collection already looks, the
+// backup does not publish what the collection takes.
+func TestAdversary_ForgesOwners(t *testing.T) {
+	for _, prefix := range []string{"data/", "tree/", "lists/", "index/", "points/"} {
+		for _, late := range []bool{false, true} {
+			c := newCollectable(t)
+			mustBeBare(t, c.store)
+			before := c.store.Adversary().Names()
+			m := &moments{Store: c.store, before: "publish", do: func() {
+				l := &listings{Store: c.store}
+				if late {
+					l.infos = func() []blob.Info {
+						forgeOwners(t, c.store, before, prefix)
+						return infosOf(t, c.store)
+					}
+				} else {
+					forgeOwners(t, c.store, before, prefix)
+				}
+				if _, err := repo.NewCollector(openLater(t, l, 0), c.store.Remover()).Collect(t.Context(), repo.CollectOptions{}); err != nil {
+					t.Error(err)
+				}
+			}}
+			s, point := openBackup(t, repotest.Open(t, m), c, false)
+			published, err := s.Publish(t.Context(), point, nil)
+			if m.do != nil || err != nil && !(late && holdfast.IsKind(err, holdfast.KindConflict)) {
+				t.Fatalf("%s, late %v: %v", prefix, late, err)
+			}
+			if err != nil {
+				if err := s.Close(t.Context(), "collected"); err != nil {
+					t.Error(err)
+				}
+				continue
+			}
+			mustEqual(t, repotest.Open(t, c.store), published.ID, c.disk.Data)
+			if report, err := repo.Verify(t.Context(), c.store, repo.VerifyOptions{Level: repo.VerifyStored}); err != nil || !report.OK || len(report.Shadowed) == 0 {
+				t.Errorf("%s: %+v, %v", prefix, report, err)
+			}
+		}
+	}
+}

@@ -49,6 +49,7 @@ type Session struct {
 	pending map[chunk.ID]*chunk.Place // of new chunks and nodes that no run of this session knows yet
 	reused  map[string]bool           // packs of others that this point needs
 	packs   []string
+	lists   []string // that the session stored, included ones too
 	disks   map[holdfast.LUN]writtenDisk
 }
 
@@ -313,7 +314,7 @@ func (s *Session) publishOnce(ctx context.Context, point holdfast.Point, resourc
 		return Published{}, err
 	}
 	_, err = s.r.oplog.Append(ctx, func(state oplog.State) (oplog.Entry, error) {
-		if err := s.checkCondemned(ctx, state); err != nil {
+		if err := s.checkCondemned(ctx, state, append([]string{manifest}, runs.added...)); err != nil {
 			return oplog.Entry{}, err
 		}
 		if err := s.checkDamage(ctx, state); err != nil {
@@ -382,17 +383,34 @@ func (s *Session) writePackList(ctx context.Context, point holdfast.PointID) (st
 	if err != nil && !isDamage(err) { // else: a list may name too many
 		return "", err
 	}
-	return s.r.listWriter(gone).Write(ctx, list, parents)
+	writer := s.r.listWriter(gone)
+	store := writer.Put
+	writer.Put = func(ctx context.Context, data []byte) (string, error) {
+		name, err := store(ctx, data)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.lists = append(s.lists, name)
+		return name, err
+	}
+	return writer.Write(ctx, list, parents)
 }
 
-// checkCondemned makes sure that nothing which the point builds on has been condemned since the session began. The state still names what was condemned and swept meanwhile.
-func (s *Session) checkCondemned(ctx context.Context, state oplog.State) error {
+// checkCondemned makes sure that nothing which the point builds on, or is made of, has been condemned since the session began: made are
+// the objects of the publication. The state still names what was condemned and swept meanwhile. Collections spare what an open session
+// wrote; they are told whose an object is by its own bytes, and somebody may have put others in their place.
+func (s *Session) checkCondemned(ctx context.Context, state oplog.State, made []string) error {
 	condemned, err := s.r.runs.condemnedPacks(ctx, state)
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for _, name := range slices.Concat(made, s.lists, s.packs) {
+		if condemned[name] {
+			return holdfast.Errorf(holdfast.KindConflict, "a collection took %s, which this backup wrote", name).
+				WithHint("run the backup again; if it happens again, somebody who may write to the storage works against you")
+		}
+	}
 	for name := range condemned {
 		if s.reused[name] && !s.finder.condemned[name] {
 			return fmt.Errorf("%s: %w", name, errCondemned)

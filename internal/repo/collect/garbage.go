@@ -162,6 +162,7 @@ func (p *Plan) ownerOf(ctx context.Context, name string) (session holdfast.Sessi
 // listLabelBytes is enough for the lines that a list begins with.
 const listLabelBytes = 256
 
+// listOwner tells whose a list is, and whether it goes without a condemnation. The latter is told by bytes that prove themselves alone.
 func (p *Plan) listOwner(ctx context.Context, name string) (holdfast.SessionID, bool, error) {
 	b := make([]byte, listLabelBytes)
 	n, err := p.c.Store.Read(ctx, name, 0, b)
@@ -169,6 +170,14 @@ func (p *Plan) listOwner(ctx context.Context, name string) (holdfast.SessionID, 
 		return holdfast.SessionID{}, false, err
 	}
 	session, label, err := packlist.OwnerOf(b[:n])
+	if err != nil || label != packlist.CondemnationLabel && label != packlist.GoneLabel {
+		return session, false, err
+	}
+	whole, err := stored.Read(ctx, p.c.Store, name, layout.ListBytesMax)
+	if err != nil {
+		return holdfast.SessionID{}, false, err
+	}
+	session, label, err = packlist.OwnerOf(whole[:min(len(whole), listLabelBytes)])
 	return session, label == packlist.CondemnationLabel || label == packlist.GoneLabel, err
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
 	"github.com/holdfast-backup/holdfast/internal/repo/packlist"
 	"github.com/holdfast-backup/holdfast/internal/repo/seal"
+	"github.com/holdfast-backup/holdfast/internal/repo/shadow"
 	"github.com/holdfast-backup/holdfast/internal/repo/stored"
 )
 
@@ -138,6 +139,11 @@ func (p *Plan) read(ctx context.Context) (err error) {
 	gone, err := p.c.lists().Gone(ctx, p.state.Gone)
 	if err != nil {
 		return err
+	}
+	if through := shadow.Of(p.c.Store); through != nil { // whose an object is must not be told by what somebody put over it
+		if err := through.Survey(ctx, ""); err != nil {
+			return err
+		}
 	}
 	if err := p.list(ctx); err != nil {
 		return err
