@@ -199,8 +199,12 @@ func (d MonthDay) String() string {
 // MarshalText implements encoding.TextMarshaler.
 func (d MonthDay) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
-// UnmarshalText implements encoding.TextUnmarshaler; it accepts what ParseMonthDay does.
+// UnmarshalText implements encoding.TextUnmarshaler; it accepts what ParseMonthDay does, and the empty text.
 func (d *MonthDay) UnmarshalText(text []byte) error {
+	if len(text) == 0 {
+		*d = MonthDay{}
+		return nil
+	}
 	parsed, err := ParseMonthDay(string(text))
 	if err == nil {
 		*d = parsed
