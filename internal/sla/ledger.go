@@ -162,6 +162,18 @@ func (l *Ledger) Policies() iter.Seq[string] {
 	}
 }
 
+// InForce returns the version of a policy that is in force, and false when none is.
+func (l *Ledger) InForce(policyName string) (Terms, bool) {
+	p := l.policy(policyName)
+	if p == nil || p.inForce() == nil {
+		return Terms{}, false
+	}
+	s := p.inForce()
+	terms := *s.terms
+	terms.Enabled = s.enabled
+	return terms, true
+}
+
 // Open yields the expectations of a policy that are open, by region and in order of their slots.
 func (l *Ledger) Open(policyName string) iter.Seq[Expectation] {
 	return func(yield func(Expectation) bool) {
