@@ -6,7 +6,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo/chunk"
 	"github.com/holdfast-backup/holdfast/internal/repo/index"
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
-	"github.com/holdfast-backup/holdfast/internal/repo/pack"
+	"github.com/holdfast-backup/holdfast/internal/repo/seal"
 	"github.com/holdfast-backup/holdfast/internal/repo/tree"
 )
 
@@ -16,7 +16,7 @@ func TestMemory_DefaultsTogether(t *testing.T) {
 	limits := index.DefaultLimits()
 	const entryBytes, hashBytes = 250, 16
 	room := limits.RunEntries + limits.RunEntries/8
-	buffer := pack.NewBuffers(layout.DefaultParameters().FrameSize).Size()
+	buffer := seal.NewBuffers(layout.DefaultParameters().FrameSize).Size()
 	if index.SizeMax(room) > buffer {
 		t.Errorf("a run of %d entries does not fit the memory of a pack", room)
 	}

@@ -47,6 +47,6 @@ func (r *Repository) runBuffer(size int) (buffer []byte, release func()) {
 	if size <= smallRunBytes || size > r.packBuffers.Size() {
 		return make([]byte, 0, size), func() {}
 	}
-	buffer = r.packBuffers.Get()
+	buffer = r.packBuffers.Get(size)
 	return buffer, func() { r.packBuffers.Put(buffer) }
 }

@@ -26,7 +26,6 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
 	"github.com/holdfast-backup/holdfast/internal/repo/lock"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
-	"github.com/holdfast-backup/holdfast/internal/repo/pack"
 	"github.com/holdfast-backup/holdfast/internal/repo/seal"
 	"github.com/holdfast-backup/holdfast/internal/repo/shadow"
 	"github.com/holdfast-backup/holdfast/internal/repo/stored"
@@ -67,7 +66,7 @@ type Repository struct {
 	runs    *runSet
 
 	freshMax    int // index entries that a session keeps in memory
-	packBuffers *pack.Buffers
+	packBuffers *seal.Buffers
 
 	suspects *suspects
 }
@@ -221,10 +220,10 @@ func Open(ctx context.Context, store blob.Store, o OpenOptions) (*Repository, er
 	state = entries.State() // less what proved to be a stranger's
 	ring := opened.Ring
 	r := &Repository{
-		packBuffers: pack.NewBuffers(state.Parameters.FrameSize),
+		packBuffers: seal.NewBuffers(state.Parameters.FrameSize),
 		store:       counting, clock: o.Clock, tool: o.Tool, log: o.Log, oplog: entries, ring: ring, id: state.Repository,
 		access: opened, suspects: &suspects{names: map[string]bool{}},
-		hasher: chunk.NewHasher(ring), codec: seal.NewCodec(runtime.GOMAXPROCS(0), o.Compression), params: state.Parameters,
+		hasher: chunk.NewHasher(ring), codec: seal.NewCodec(runtime.GOMAXPROCS(0), o.Compression, state.Parameters.FrameSize), params: state.Parameters,
 		openers: cache.New[string](openPacksMax, func(*seal.Opener) int64 { return 1 }),
 		frames:  cache.New[frameKey](frameCacheBytes, func(b []byte) int64 { return int64(cap(b)) }),
 		nodes:   cache.New[chunk.ID](nodeCacheBytes, (*tree.Node).MemoryBytes),

@@ -12,22 +12,21 @@ import (
 
 // packer writes packs of one kind, one after the other.
 type packer struct {
-	p      *Plan
-	kind   seal.Kind
-	buffer []byte
-	w      *seal.Writer
-	ref    *chunk.PackRef
-	items  int
-	places []Located // all that was written; names are known once all packs are stored
-	bytes  int64     // stored
+	p       *Plan
+	kind    seal.Kind
+	buffers *seal.Buffers
+	w       *seal.Writer
+	ref     *chunk.PackRef
+	items   int
+	places  []Located // all that was written; names are known once all packs are stored
+	bytes   int64     // stored
 }
 
-const (
-	packBufferBytes = layout.PackBytesTarget + layout.FrameBytesMax + 2<<20 // one more frame of the greatest size, and a directory
-	packItemsMax    = 32 << 10
-)
+const packItemsMax = 32 << 10
 
-func newPacker(p *Plan, kind seal.Kind) *packer { return &packer{p: p, kind: kind} }
+func newPacker(p *Plan, kind seal.Kind) *packer {
+	return &packer{p: p, kind: kind, buffers: seal.NewBuffers(layout.FrameBytesMax)}
+}
 
 // here returns the pack that the next frame goes into, if it is no larger than a node.
 func (k *packer) here(ctx context.Context) (*chunk.PackRef, error) {
@@ -35,20 +34,21 @@ func (k *packer) here(ctx context.Context) (*chunk.PackRef, error) {
 	return k.ref, err
 }
 
-// room makes sure that a frame of that size fits the current pack.
+// room makes sure that a frame of that size fits the current seal.
 func (k *packer) room(ctx context.Context, plaintext, items int) error {
-	if k.w != nil && k.w.Fits(plaintext, 32*items, 0) && k.w.Size() < layout.PackBytesTarget && k.items+items <= packItemsMax {
+	if k.w != nil && k.w.Size() < layout.PackBytesTarget && k.items+items <= packItemsMax && k.buffers.Fit(k.w, plaintext, 32*items) {
 		return nil
 	}
 	if err := k.finish(ctx); err != nil {
 		return err
 	}
-	if k.buffer == nil {
-		k.buffer = make([]byte, 0, packBufferBytes)
+	w, err := seal.NewWriter(k.buffers.Get(0), k.p.c.Ring, seal.NewHeader(k.kind, k.p.c.Ring, k.p.c.ID, k.p.session))
+	if err != nil {
+		return err
 	}
-	w, err := seal.NewWriter(k.buffer, k.p.c.Ring, seal.NewHeader(k.kind, k.p.c.Ring, k.p.c.ID, k.p.session))
+	k.buffers.Fit(w, plaintext, 32*items)
 	k.w, k.ref, k.items = w, chunk.NewPackRef(), 0
-	return err
+	return nil
 }
 
 // add writes one frame: plaintext is what Codec.Compress or seal.Stored returned, plain the length before it.
@@ -71,7 +71,7 @@ func (k *packer) add(ctx context.Context, plaintext []byte, plain int, ids []chu
 	return places, nil
 }
 
-// finish stores the current pack. Its name is known afterwards.
+// finish stores the current seal. Its name is known afterwards.
 func (k *packer) finish(ctx context.Context) error {
 	if k.w == nil {
 		return nil
@@ -81,6 +81,7 @@ func (k *packer) finish(ctx context.Context) error {
 	if err := k.p.c.Store.Put(ctx, name, data, blob.PutOptions{}); err != nil && !errors.Is(err, blob.ErrExists) {
 		return err
 	}
+	k.buffers.Put(data)
 	k.ref.Resolve(name)
 	k.w, k.ref = nil, nil
 	return nil

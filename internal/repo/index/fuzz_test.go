@@ -69,7 +69,7 @@ func FuzzCheckRecords(f *testing.F) {
 func FuzzNewRun(f *testing.F) {
 	id := keys.NewRepositoryID()
 	ring, store := keys.NewRing(id), mem.New(clock.NewManual(time.Unix(0, 0)))
-	reader := NewReader(ReaderOptions{Store: store, Ring: ring, Codec: seal.NewCodec(1, seal.CompressionDefault)})
+	reader := NewReader(ReaderOptions{Store: store, Ring: ring, Codec: seal.NewCodec(1, seal.CompressionDefault, 1<<20)})
 	f.Add(byte(seal.KindIndex), []byte{0, 0, 76, 17, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 17, 0}, []byte{})
 	f.Add(byte(seal.KindTableRun), []byte{0, 0, 48, 0, 200, 1, 1, 1, 1, 1, 1, 1, 1}, []byte{0, 0, 0, 0, 0, 0, 0, 0})
 	f.Add(byte(seal.KindManifest), []byte{}, []byte{})
@@ -168,7 +168,7 @@ func TestRun_EveryByteChanged(t *testing.T) {
 		if err := store.Put(t.Context(), "index/x", changed, blob.PutOptions{}); err != nil {
 			t.Fatal(err)
 		}
-		reader := NewReader(ReaderOptions{Store: store, Ring: ring, Codec: seal.NewCodec(1, seal.CompressionDefault)})
+		reader := NewReader(ReaderOptions{Store: store, Ring: ring, Codec: seal.NewCodec(1, seal.CompressionDefault, 1<<20)})
 		for _, size := range []int64{int64(len(data)), 0} {
 			run, err := reader.read(t.Context(), About{Name: "index/x", Bytes: size})
 			if err == nil {

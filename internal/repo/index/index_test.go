@@ -40,7 +40,7 @@ type fixture struct {
 
 func newFixture(limits index.Limits) *fixture {
 	id := keys.NewRepositoryID()
-	f := &fixture{store: mem.New(clock.NewManual(time.Unix(0, 0))), ring: keys.NewRing(id), codec: seal.NewCodec(1, seal.CompressionDefault), id: id, limits: limits}
+	f := &fixture{store: mem.New(clock.NewManual(time.Unix(0, 0))), ring: keys.NewRing(id), codec: seal.NewCodec(1, seal.CompressionDefault, 1<<20), id: id, limits: limits}
 	f.merger = &index.Merger{Reader: f.reader(), Header: f.header, Put: f.put, Buffer: f.buffer}
 	return f
 }

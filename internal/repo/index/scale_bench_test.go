@@ -127,7 +127,7 @@ func load(b *testing.B) *made {
 }
 
 func (m *made) reader(store blob.Reader) *index.Reader {
-	return index.NewReader(index.ReaderOptions{Store: store, Ring: m.ring, Codec: seal.NewCodec(runtime.GOMAXPROCS(0), seal.CompressionDefault)})
+	return index.NewReader(index.ReaderOptions{Store: store, Ring: m.ring, Codec: seal.NewCodec(runtime.GOMAXPROCS(0), seal.CompressionDefault, 1<<20)})
 }
 
 func (m *made) merger(written *int64) *index.Merger {

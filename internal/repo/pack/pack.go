@@ -25,40 +25,6 @@ const (
 	itemsMax = 32 << 10
 )
 
-// Buffers is memory for packs that is used again: fresh memory of that size takes longer to get than to fill. Unlike a sync.Pool it
-// keeps what it has when garbage is collected. Safe for concurrent use.
-type Buffers struct {
-	size int
-	free chan []byte
-}
-
-// NewBuffers returns buffers for packs of frames of up to so many plain bytes.
-func NewBuffers(frameSize int) *Buffers {
-	const directoryBytes = 2 << 20
-	return &Buffers{size: layout.PackBytesTarget + frameSize + directoryBytes, free: make(chan []byte, packsMax)}
-}
-
-// Size returns the bytes that a buffer holds.
-func (b *Buffers) Size() int { return b.size }
-
-// Get returns an empty buffer.
-func (b *Buffers) Get() []byte {
-	select {
-	case buffer := <-b.free:
-		return buffer
-	default:
-		return make([]byte, 0, b.size)
-	}
-}
-
-// Put takes a buffer back.
-func (b *Buffers) Put(buffer []byte) {
-	select {
-	case b.free <- buffer:
-	default: // several sessions at once had more
-	}
-}
-
 // Item is a chunk or a node in a pack.
 type Item struct {
 	ID     chunk.ID
@@ -69,7 +35,7 @@ type Item struct {
 
 // Options say for whom packs are made.
 type Options struct {
-	Buffers    *Buffers
+	Buffers    *seal.Buffers
 	Ring       *keys.Ring
 	Repository keys.RepositoryID
 	Session    holdfast.SessionID
@@ -94,10 +60,9 @@ type Packer struct {
 }
 
 type openPack struct {
-	ref    *chunk.PackRef
-	w      *seal.Writer
-	buffer []byte
-	items  []Item
+	ref   *chunk.PackRef
+	w     *seal.Writer
+	items []Item
 }
 
 // New returns a packer of one kind. It works until ctx ends.
@@ -144,7 +109,7 @@ func (p *Packer) here(plaintext int) (*chunk.PackRef, error) {
 
 // packFor returns a pack with room, closing a full one. The caller holds mu.
 func (p *Packer) packFor(plaintext, items, count int) (*openPack, error) {
-	if c := p.current; c != nil && (!c.w.Fits(plaintext, items, 0) || c.w.Size() >= layout.PackBytesTarget || len(c.items)+count > itemsMax) {
+	if c := p.current; c != nil && (c.w.Size() >= layout.PackBytesTarget || len(c.items)+count > itemsMax || !p.o.Buffers.Fit(c.w, plaintext, items)) {
 		p.close()
 	}
 	if p.current != nil {
@@ -158,12 +123,12 @@ func (p *Packer) packFor(plaintext, items, count int) (*openPack, error) {
 	case <-p.ctx.Done():
 		return nil, context.Cause(p.ctx)
 	}
-	buffer := p.o.Buffers.Get()
-	w, err := seal.NewWriter(buffer, p.o.Ring, seal.NewHeader(p.kind, p.o.Ring, p.o.Repository, p.o.Session))
+	w, err := seal.NewWriter(p.o.Buffers.Get(0), p.o.Ring, seal.NewHeader(p.kind, p.o.Ring, p.o.Repository, p.o.Session))
 	if err != nil {
 		return nil, err
 	}
-	p.current = &openPack{ref: chunk.NewPackRef(), w: w, buffer: buffer}
+	p.o.Buffers.Fit(w, plaintext, items)
+	p.current = &openPack{ref: chunk.NewPackRef(), w: w}
 	return p.current, nil
 }
 
@@ -184,8 +149,9 @@ func (p *Packer) close() {
 }
 
 func (p *Packer) upload(pack *openPack) error {
-	name, err := p.o.Put(p.ctx, p.kind.ObjectKind(), pack.w.Finish(nil))
-	p.o.Buffers.Put(pack.buffer)
+	data := pack.w.Finish(nil)
+	name, err := p.o.Put(p.ctx, p.kind.ObjectKind(), data)
+	p.o.Buffers.Put(data)
 	<-p.room
 	if err != nil {
 		return err

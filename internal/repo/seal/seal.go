@@ -8,6 +8,7 @@ package seal
 import (
 	"crypto/cipher"
 	"encoding/binary"
+	"math/bits"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -177,13 +178,20 @@ func (c Compression) level() zstd.EncoderLevel {
 	return zstd.SpeedDefault
 }
 
-// NewCodec returns a codec with the given parallelism and compression.
-func NewCodec(concurrency int, c Compression) *Codec {
-	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(c.level()), zstd.WithEncoderConcurrency(concurrency), zstd.WithEncoderCRC(false))
+// NewCodec returns a codec with the given parallelism and compression for payloads of up to frameSize bytes.
+func NewCodec(concurrency int, c Compression, frameSize int) *Codec {
+	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(c.level()), zstd.WithEncoderConcurrency(concurrency), zstd.WithEncoderCRC(false),
+		zstd.WithWindowSize(window(frameSize)))
 	holdfast.Invariant(err == nil, "the zstd encoder's options are valid: %v", err)
 	decoder, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(concurrency), zstd.WithDecoderMaxMemory(layout.FrameBytesMax), zstd.WithDecodeAllCapLimit(false))
 	holdfast.Invariant(err == nil, "the zstd decoder's options are valid: %v", err)
 	return &Codec{encoder: encoder, decoder: decoder}
+}
+
+// window returns how far back an encoder looks: over a whole frame, there is nothing beyond. It has twice that in memory, and would take
+// 16 MiB if it were left to choose. Below 128 KiB its blocks would become smaller.
+func window(frameSize int) int {
+	return max(1<<bits.Len(uint(frameSize-1)), 128<<10)
 }
 
 // Compress returns the frame's plaintext: codec byte and payload, in target's memory where it fits. A payload that does
@@ -244,7 +252,7 @@ type Writer struct {
 	pending sync.WaitGroup
 }
 
-// NewWriter starts an object in buffer, whose capacity bounds the object: Reserve tells when it is full.
+// NewWriter starts an object in buffer, whose capacity bounds the object: Fits tells when it is full. Move gives it a larger one.
 func NewWriter(buffer []byte, ring *keys.Ring, header Header) (*Writer, error) {
 	aead, err := ring.ObjectCipher(header.Generation, header.Random[:])
 	if err != nil {
@@ -252,6 +260,15 @@ func NewWriter(buffer []byte, ring *keys.Ring, header Header) (*Writer, error) {
 	}
 	clear := header.Encode()
 	return &Writer{header: header, clear: clear, aead: aead, buffer: append(buffer[:0], clear[:]...)}, nil
+}
+
+// Room returns the bytes that the object may have in its buffer.
+func (w *Writer) Room() int { return cap(w.buffer) }
+
+// Move makes the object go on in another, larger buffer. It waits for the frames that are being sealed.
+func (w *Writer) Move(buffer []byte) {
+	w.pending.Wait()
+	w.buffer = append(buffer[:0], w.buffer...)
 }
 
 // Size returns the bytes that the object has so far, directory and trailer included.

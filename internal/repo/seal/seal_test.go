@@ -30,7 +30,7 @@ type fixture struct {
 
 func newFixture() fixture {
 	id := keys.NewRepositoryID()
-	return fixture{id, keys.NewRing(id), seal.NewCodec(1, seal.CompressionDefault)}
+	return fixture{id, keys.NewRing(id), seal.NewCodec(1, seal.CompressionDefault, 1<<20)}
 }
 
 // payloads compress well, badly and not at all, and are of all sizes that frames have.
@@ -386,7 +386,7 @@ func TestCodec_Compressions(t *testing.T) {
 	defer decoder.Close()
 	sizes := map[seal.Compression]int{}
 	for _, c := range []seal.Compression{seal.CompressionFast, seal.CompressionDefault, seal.CompressionBetter} {
-		packed := seal.NewCodec(1, c).Compress(nil, payload)
+		packed := seal.NewCodec(1, c, 1<<20).Compress(nil, payload)
 		sizes[c] = len(packed)
 		plain, err := decoder.DecodeAll(packed[1:], nil)
 		if err != nil || !bytes.Equal(plain, payload) {

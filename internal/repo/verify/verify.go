@@ -319,18 +319,11 @@ func (v *verifier) isOurs(ctx context.Context, n uint64) (bool, error) {
 	return !strange && oplog.ProvesItself(data, n) == nil, nil
 }
 
-const (
-	readBytes  = 4 << 20  // read at once: a request has its price
-	smallBytes = 64 << 10 // smaller objects get a buffer of their own size
-)
+// readBytes are read at once: a request has its price.
+const readBytes = 4 << 20
 
 // Requests returns how many reads an object of that size takes.
-func Requests(size int64) int64 {
-	if size < smallBytes {
-		return 1
-	}
-	return size/readBytes + 1
-}
+func Requests(size int64) int64 { return size/readBytes + 1 }
 
 // checkObjects hashes the objects that a listing shows.
 func (v *verifier) checkObjects(ctx context.Context) error {
@@ -345,19 +338,23 @@ func (v *verifier) checkObjects(ctx context.Context) error {
 	}
 	v.choose(listed)
 	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(max(4, 2*runtime.GOMAXPROCS(0)))
-	buffers := sync.Pool{New: func() any { b := make([]byte, readBytes); return &b }}
+	readers := max(4, 2*runtime.GOMAXPROCS(0))
+	g.SetLimit(readers)
+	buffers := make(chan []byte, readers) // each is as large as its reader needed so far
+	for range readers {
+		buffers <- nil
+	}
 	for _, info := range listed {
 		if v.sound != nil && v.sound(info.Name) || !v.isChosen(info.Name) {
 			continue
 		}
 		g.Go(func() error {
-			if info.Size < smallBytes {
-				return v.checkObject(gctx, info.Name, make([]byte, info.Size+1))
+			buffer := <-buffers
+			defer func() { buffers <- buffer }()
+			if need := min(info.Size+1, readBytes); int64(len(buffer)) < need { // one more byte tells that the object has ended
+				buffer = make([]byte, need)
 			}
-			buffer := buffers.Get().(*[]byte)
-			defer buffers.Put(buffer)
-			return v.checkObject(gctx, info.Name, *buffer)
+			return v.checkObject(gctx, info.Name, buffer)
 		})
 	}
 	if err := g.Wait(); err != nil {
