@@ -329,24 +329,30 @@ func TestCollect_OldHandlesRead(t *testing.T) {
 	}
 }
 
-// What a lock holds is neither moved nor condemned, and told with the date; once the lock has ended it goes.
+// What a lock holds is neither moved nor condemned, and told with the date, also when the collector's own clock says that the lock has
+// ended; once it has it goes.
 func TestCollect_Locks(t *testing.T) {
-	c := newCollectable(t)
-	until := repotest.Start().Add(48 * time.Hour)
-	for _, name := range c.store.Adversary().Names() {
-		if err := c.store.Extend(t.Context(), name, until); err != nil {
+	for _, ahead := range []time.Duration{0, 1000 * day} {
+		c := newCollectable(t)
+		until := repotest.Start().Add(2 * day)
+		for _, name := range c.store.Adversary().Names() {
+			if err := c.store.Extend(t.Context(), name, until); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before := c.store.Adversary().Names()
+		result, err := repo.NewCollector(openLater(t, c.store, ahead), c.store.Remover()).Collect(t.Context(), eager())
+		if err != nil {
 			t.Fatal(err)
 		}
+		if result.Locked.Objects == 0 || !result.Locked.First.Equal(until) || !result.Locked.Last.Equal(until) || result.Moved.Objects != 0 || result.Freed.Objects != 0 {
+			t.Errorf("a clock %v ahead: %+v", ahead, result)
+		}
+		if after := c.store.Adversary().Names(); len(after) != len(before) {
+			t.Errorf("a clock %v ahead: %d objects became %d", ahead, len(before), len(after))
+		}
+		c.mustHold(t, c.store, nil)
 	}
-	before := c.store.Adversary().Names()
-	result := mustCollect(t, c.store, eager())
-	if result.Locked.Objects == 0 || !result.Locked.First.Equal(until) || !result.Locked.Last.Equal(until) || result.Moved.Objects != 0 || result.Freed.Objects != 0 {
-		t.Errorf("%+v", result)
-	}
-	if after := c.store.Adversary().Names(); len(after) != len(before) {
-		t.Errorf("%d objects became %d", len(before), len(after))
-	}
-	c.mustHold(t, c.store, nil)
 }
 
 // What is locked only after it was condemned is not deleted: the condemnation waits, is told with the date, and a later collection
@@ -372,4 +378,27 @@ func TestCollect_LockedAfterCondemnation(t *testing.T) {
 	unlocked := cloneStore(t, c.store) // the clone has no locks: they have ended
 	mustBeBare(t, unlocked)
 	c.mustHold(t, unlocked, nil)
+}
+
+// A backup that locks publishes at each of the moments of a collection that decide: what was moved out of packs that it locked stays, and
+// so do the records that tell how its list is to be read. Its horizon is what it was promised, at every moment and ever after.
+func TestCollect_BesideALockingBackup(t *testing.T) {
+	for _, moment := range []string{"begin", "data/", "index/", "index", "lists/", "condemn", "remove", "swept"} {
+		c := newCollectable(t)
+		writer := repotest.Open(t, c.store)
+		var published holdfast.Point
+		m := &moments{Store: c.store, before: moment, do: func() {
+			var err error
+			if published, err = repotest.LockedBackup(t.Context(), writer, "vm", c.disk, &c.parent, 30); err != nil {
+				t.Errorf("%s: %v", moment, err)
+			}
+		}}
+		if _, err := repo.NewCollector(openLater(t, m, 0), m.Remover()).Collect(t.Context(), repo.CollectOptions{Rule: eager().Rule}); err != nil {
+			t.Fatal(err)
+		}
+		if h := horizon(t, c.store, published.ID); h.Before(repotest.Start().Add(30 * day)) {
+			t.Errorf("%s: the horizon of a point that was promised 30 days is %s", moment, h)
+		}
+		mustEqual(t, repotest.Open(t, c.store), published.ID, c.disk.Data)
+	}
 }

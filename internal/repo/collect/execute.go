@@ -17,6 +17,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
 	"github.com/holdfast-backup/holdfast/internal/repo/packlist"
+	"github.com/holdfast-backup/holdfast/internal/repo/shadow"
 	"github.com/holdfast-backup/holdfast/internal/repo/stored"
 )
 
@@ -175,21 +176,39 @@ func (p *Plan) stillRight(before, s oplog.State, doomed map[string]bool) error {
 }
 
 // longestLock returns how long the pack list of a visible point is locked at most. A record of gone packs says how lists are to be
-// read, so it must not be the first to go.
-func (p *Plan) longestLock(state oplog.State) (until time.Time) {
+// read, so it must not be the first to go. Lists of points that came since the store was listed are asked for.
+func (p *Plan) longestLock(ctx context.Context, state oplog.State) (until time.Time, err error) {
 	visible := map[string]bool{}
 	for _, point := range state.Points {
 		visible[point.List] = true
 	}
 	for _, info := range p.others {
-		if visible[info.Name] && info.LockedUntil.After(until) {
-			until = info.LockedUntil
+		if visible[info.Name] {
+			until = latest(until, info.LockedUntil)
+			delete(visible, info.Name)
 		}
 	}
-	if !p.isLocked(until) {
-		return time.Time{}
+	if shadow.Locker(p.c.Store) == nil {
+		return time.Time{}, nil
 	}
-	return until
+	for name := range visible {
+		info, err := p.c.Store.Stat(ctx, name)
+		if stored.IgnoreDamage(err) != nil {
+			return time.Time{}, err
+		}
+		until = latest(until, info.LockedUntil)
+	}
+	if !p.isLocked(until) {
+		return time.Time{}, nil
+	}
+	return until, nil
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 func (p *Plan) put(ctx context.Context, data []byte, lockUntil time.Time) (string, error) {
@@ -242,7 +261,11 @@ func (p *Plan) record(ctx context.Context, state oplog.State, names []string) (a
 			return nil, nil, err
 		}
 	}
-	name, err := p.put(ctx, whole.Encode(p.c.ID, p.session), p.longestLock(state))
+	until, err := p.longestLock(ctx, state)
+	if err != nil {
+		return nil, nil, err
+	}
+	name, err := p.put(ctx, whole.Encode(p.c.ID, p.session), until)
 	return []string{name}, dropped, err
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
 	"github.com/holdfast-backup/holdfast/internal/repo/packlist"
 	"github.com/holdfast-backup/holdfast/internal/repo/seal"
+	"github.com/holdfast-backup/holdfast/internal/repo/shadow"
 	"github.com/holdfast-backup/holdfast/internal/repo/stored"
 )
 
@@ -22,8 +23,11 @@ func (p *Plan) findGarbage(ctx context.Context, state oplog.State) error {
 			switch {
 			case shelf.is(i, doomed):
 			case shelf.is(i, moving) && !shelf.is(i, whole):
-				if p.begun { // in a plan it is still to be moved
-					p.garbage = append(p.garbage, object{shelf.name(i), shelf.size(i)})
+				if !p.begun {
+					continue // it is still to be moved
+				}
+				if err := p.movedFrom(ctx, shelf, i); err != nil {
+					return err
 				}
 			case !shelf.needed(i):
 				info := blob.Info{Name: shelf.name(i), Size: shelf.size(i), LockedUntil: shelf.lockedUntil(i)}
@@ -45,6 +49,24 @@ func (p *Plan) findGarbage(ctx context.Context, state oplog.State) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// movedFrom files a pack that something was moved out of: it is garbage, unless somebody has locked it since. Then a point that was
+// promised to stay rests on it, and its horizon is that of this pack.
+func (p *Plan) movedFrom(ctx context.Context, shelf *shelf, i int) error {
+	o := object{shelf.name(i), shelf.size(i)}
+	if shadow.Locker(p.c.Store) != nil {
+		info, err := p.c.Store.Stat(ctx, o.name)
+		if stored.IgnoreDamage(err) != nil {
+			return err
+		}
+		if p.isLocked(info.LockedUntil) {
+			shelf.unset(i, moving)
+			return nil
+		}
+	}
+	p.garbage = append(p.garbage, o)
 	return nil
 }
 

@@ -29,6 +29,7 @@ type Plan struct {
 	o      Options
 	rule   Rule
 	state  oplog.State
+	now    time.Time // by the clock of a store that can lock
 	result Result
 
 	census   *census
@@ -140,16 +141,28 @@ func (p *Plan) read(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if through := shadow.Of(p.c.Store); through != nil { // whose an object is must not be told by what somebody put over it
-		if err := through.Survey(ctx, ""); err != nil {
-			return err
-		}
+	if err := p.seeThrough(ctx); err != nil {
+		return err
 	}
 	if err := p.list(ctx); err != nil {
 		return err
 	}
 	p.census.state, p.census.gone = p.state, gone
 	return p.bar(ctx)
+}
+
+// seeThrough makes sure that whose an object is, and how long it is locked, is not told by what somebody put over it, nor by a clock of
+// ours.
+func (p *Plan) seeThrough(ctx context.Context) (err error) {
+	if through := shadow.Of(p.c.Store); through != nil {
+		if err := through.Survey(ctx, ""); err != nil {
+			return err
+		}
+	}
+	if locker := shadow.Locker(p.c.Store); locker != nil {
+		p.now, err = locker.Now(ctx)
+	}
+	return err
 }
 
 // list takes stock of all objects.
@@ -341,8 +354,8 @@ func (p *Plan) findYoung() {
 	}
 }
 
-// isLocked reports whether a lock holds. Whether an object can be deleted is decided by the store, not by this clock.
-func (p *Plan) isLocked(until time.Time) bool { return until.After(p.c.Clock.Now()) }
+// isLocked reports whether a lock holds, by the clock of the store. Whether an object can be deleted is decided by the store when it is asked.
+func (p *Plan) isLocked(until time.Time) bool { return until.After(p.now) }
 
 // findOld finds the sessions that are to be given up.
 func (p *Plan) findOld(ctx context.Context) error {
