@@ -212,7 +212,7 @@ func readCalendar(t *testing.T, text string) holdfast.Calendar {
 		t.Fatal(err)
 	}
 	calendar := holdfast.Calendar{On: on}
-	for _, word := range strings.Fields(months) {
+	for word := range strings.FieldsSeq(months) {
 		month, err := holdfast.ParseMonth(word)
 		if err != nil {
 			t.Fatal(err)
