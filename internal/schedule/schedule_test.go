@@ -205,6 +205,7 @@ func TestRuns_Clock(t *testing.T) {
 		{"Asia/Beirut", date(2025, time.March, 29), 3, []string{"00:15"}, []string{"29 00:15", "30 01:00 after gap", "31 00:15"}},
 		{"America/Nuuk", date(2025, time.March, 29), 2, []string{"23:30"}, []string{"30 00:00 after gap", "30 23:30"}},
 		{"America/Nuuk", date(2025, time.March, 29), 2, []string{"00:00", "23:30"}, []string{"29 00:00", "30 00:00 after gap", "30 23:30"}},
+		{"America/Nuuk", date(2025, time.March, 30), 1, []string{"23:30"}, []string{"30 00:00 after gap", "30 23:30"}},
 		{"America/St_Johns", date(2006, time.October, 28), 3, []string{"00:00", "23:30"}, []string{"28 00:00", "28 23:30 first of two", "29 00:00 first of two", "29 23:30", "30 00:00", "30 23:30"}},
 		{"Pacific/Apia", date(2011, time.December, 29), 3, []string{"12:00"}, []string{"29 12:00", "31 00:00 after gap", "31 12:00"}},
 		{"Pacific/Apia", date(2011, time.December, 29), 3, []string{"00:00"}, []string{"29 00:00", "31 00:00 after gap"}},
@@ -317,9 +318,12 @@ func TestRuns_CutAnywhere(t *testing.T) {
 		zone, p := anyZone(t, rt, names), anyPolicy(rt)
 		from := anyInstant(rt, zone)
 		length := rapid.Int64Range(0, 10*24*60).Draw(rt, "length")
-		cut := from.Add(time.Duration(rapid.Int64Range(0, length).Draw(rt, "cut")) * time.Minute)
 		to := from.Add(time.Duration(length) * time.Minute)
 		whole := slices.Collect(schedule.Runs(p, zone, from, to))
+		cut := from.Add(time.Duration(rapid.Int64Range(0, length).Draw(rt, "cut")) * time.Minute)
+		if len(whole) > 0 && rapid.Bool().Draw(rt, "cut at a run") {
+			cut = rapid.SampledFrom(whole).Draw(rt, "run").At
+		}
 		parts := append(slices.Collect(schedule.Runs(p, zone, from, cut)), slices.Collect(schedule.Runs(p, zone, cut, to))...)
 		if !reflect.DeepEqual(whole, parts) {
 			rt.Fatalf("whole %v\nparts %v", whole, parts)
@@ -333,6 +337,24 @@ func TestRuns_CutAnywhere(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestRuns_CutInRepeatedMidnight cuts where a date begins before the one before it has ended: at one minute past midnight the
+// clock of St John's went back by an hour.
+func TestRuns_CutInRepeatedMidnight(t *testing.T) {
+	zone := load(t, "America/St_Johns")
+	p := policy(map[string]holdfast.Calendar{"daily snapshot": {Times: at("00:00")}})
+	from := civil.At(date(2006, time.October, 28), holdfast.NewTimeOfDay(12, 0), zone)
+	to := civil.At(date(2006, time.October, 29), 0, zone).Add(30 * time.Minute)
+	if on := civil.DateOf(to, zone); on != date(2006, time.October, 28) {
+		t.Fatalf("it is %s again", on)
+	}
+	if got := texts(schedule.Runs(p, zone, from, to), zone); !slices.Equal(got, []string{"2006-10-29 00:00 snapshot:D first of two"}) {
+		t.Errorf("%q before", got)
+	}
+	if got := texts(schedule.Runs(p, zone, to, to.Add(2*time.Hour)), zone); got != nil {
+		t.Errorf("%q after", got)
+	}
 }
 
 // TestNext finds the first run after an instant, years away if need be, and says when there is none.

@@ -147,6 +147,10 @@ func TestSlots_Deadlines(t *testing.T) {
 			"01 00:00 daily snapshot 01 00:00-02 00:00 by 01 12:00",
 			"01 12:00 daily snapshot 01 00:00-02 00:00 by 02 00:00",
 		}},
+		{"however late that is, when the grace is long", "UTC", holdfast.SLATemplate{
+			BackupWindow: window(t, "22:00-23:00"), Grace: 20 * 24 * time.Hour,
+			Rows: []holdfast.SLARow{{Flag: holdfast.Weekly, Kind: holdfast.PointBackup, Days: holdfast.WeekdaySet(time.Monday)}},
+		}, day, 1, []string{"01 22:00 weekly backup 01 22:00-01 23:00 by 08 22:00"}},
 		{"a quarter of an hour at least", "UTC", snapshots(t, "10:00-10:06", holdfast.Minutes(5)), day, 1, []string{
 			"01 10:00 daily snapshot 01 10:00-01 10:06 by 01 10:15",
 			"01 10:05 daily snapshot 01 10:00-01 10:06 by 01 11:06",
@@ -220,6 +224,19 @@ func TestSlots_Clock(t *testing.T) {
 	}
 }
 
+// TestSlots_CutAtTheEndOfAWindow finds a slot that a gap moved to the close of its window, asked from that instant on.
+func TestSlots_CutAtTheEndOfAWindow(t *testing.T) {
+	zone, spring := load(t, "Europe/Brussels"), date(2026, time.March, 29)
+	template := snapshots(t, "02:00-02:30", holdfast.Hours(1))
+	gap := civil.At(spring, holdfast.NewTimeOfDay(2, 0), zone)
+	for s := range schedule.Slots(template, zone, gap, gap.Add(1)) {
+		if s.At.Equal(gap) && s.Closes.Equal(gap) && s.Day == spring {
+			return
+		}
+	}
+	t.Error("the slot is lost")
+}
+
 // TestSessions makes one session of all rows that ask for a kind at one instant, and none of two kinds.
 func TestSessions(t *testing.T) {
 	template := holdfast.SLATemplate{
@@ -283,7 +300,7 @@ func anyTemplate(rt *rapid.T) holdfast.SLATemplate {
 	every := rapid.SampledFrom([]holdfast.Period{holdfast.Minutes(5), holdfast.Minutes(20), holdfast.Hours(1), holdfast.Hours(3), holdfast.Hours(24)})
 	template := holdfast.SLATemplate{
 		SnapshotWindow: anyWindow("snapshots"), BackupWindow: anyWindow("backups"),
-		Grace: time.Duration(rapid.IntRange(0, 5).Draw(rt, "grace")) * time.Hour,
+		Grace: time.Duration(rapid.IntRange(0, 100).Draw(rt, "grace")) * time.Hour,
 	}
 	for _, row := range []holdfast.SLARow{
 		{Flag: holdfast.Daily, Kind: holdfast.PointSnapshot, Every: every.Draw(rt, "snapshots every")},
@@ -307,9 +324,12 @@ func TestSlots_Property(t *testing.T) {
 		zone, template := anyZone(t, rt, names), anyTemplate(rt)
 		from := anyInstant(rt, zone)
 		length := rapid.Int64Range(0, 4*24*60).Draw(rt, "length")
-		cut := from.Add(time.Duration(rapid.Int64Range(0, length).Draw(rt, "cut")) * time.Minute)
 		to := from.Add(time.Duration(length) * time.Minute)
 		whole := slices.Collect(schedule.Slots(template, zone, from, to))
+		cut := from.Add(time.Duration(rapid.Int64Range(0, length).Draw(rt, "cut")) * time.Minute)
+		if len(whole) > 0 && rapid.Bool().Draw(rt, "cut at a slot") {
+			cut = rapid.SampledFrom(whole).Draw(rt, "slot").At
+		}
 		parts := append(slices.Collect(schedule.Slots(template, zone, from, cut)), slices.Collect(schedule.Slots(template, zone, cut, to))...)
 		if !slices.Equal(whole, parts) {
 			rt.Fatalf("whole %v\nparts %v", whole, parts)
