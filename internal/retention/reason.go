@@ -61,9 +61,9 @@ func (r Reason) Text() string {
 		return "changed-range base, until the next backup has its own"
 	case CauseLastGood:
 		if r.Kind == "" {
-			return "last good restore point of a machine that no policy protects"
+			return "last good restore point of a machine that no policy protects, until a person or a global age takes it"
 		}
-		return "last good " + string(r.Kind)
+		return "last good " + string(r.Kind) + ", until there is a newer one"
 	case CauseLocked:
 		return "locked until " + date(r.Until)
 	case CauseManual:

@@ -50,10 +50,17 @@ func (v Verdict) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		Point
 		Lost    holdfast.Flags `json:"lost"`
-		Keep    bool           `json:"kept"`
+		Verdict string         `json:"verdict"` // keep or remove
 		Until   time.Time      `json:"until,omitzero"`
 		Reasons []Reason       `json:"reasons"`
-	}{v.Point, v.Lost, v.Keep, written(v.Until), v.Reasons})
+	}{v.Point, v.Lost, v.word(), written(v.Until), v.Reasons})
+}
+
+func (v Verdict) word() string {
+	if v.Keep {
+		return "keep"
+	}
+	return "remove"
 }
 
 // Explain returns a verdict on each of the points of one machine, the oldest point first. The points are left as they are.

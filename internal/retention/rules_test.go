@@ -329,8 +329,8 @@ func TestReason_Text(t *testing.T) {
 04-20 07:00 snapshot "" kept=false lost="D" until=0001-01-01T00:00:00Z: [daily: 3 newer good ones bear it, as many as are kept]
 04-21 07:00 snapshot "D" kept=true lost="" until=0001-01-01T00:00:00Z: [daily 3 of 3, until 1 more good one is made]
 04-22 07:00 snapshot "D" kept=true lost="" until=0001-01-01T00:00:00Z: [daily 2 of 3, until 2 more good ones are made]
-04-22 09:00 snapshot "D" kept=true lost="" until=0001-01-01T00:00:00Z: [daily 1 of 3, until 3 more good ones are made] [last good snapshot]
-04-23 07:00 backup "W" kept=true lost="" until=0001-01-01T00:00:00Z: [weekly 1 of 3, until 14 May 2026] [last good backup]
+04-22 09:00 snapshot "D" kept=true lost="" until=0001-01-01T00:00:00Z: [daily 1 of 3, until 3 more good ones are made] [last good snapshot, until there is a newer one]
+04-23 07:00 backup "W" kept=true lost="" until=0001-01-01T00:00:00Z: [weekly 1 of 3, until 14 May 2026] [last good backup, until there is a newer one]
 `
 	if got != wanted {
 		t.Errorf("\n%s\nexpected\n%s", got, wanted)
