@@ -79,6 +79,11 @@ fuzz: ## fuzz every parser of foreign bytes for FUZZTIME each
 		echo "./rescue $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) .; \
 	done
 
+.PHONY: schemas
+schemas: ## write the schemas that editors check documents with
+	$(GO) run ./cmd/holdfast policy schema > schemas/documents.schema.json.new
+	mv schemas/documents.schema.json.new schemas/documents.schema.json
+
 .PHONY: golden
 golden: ## make the golden repositories that are missing; those that are there stay as they are
 	$(GO) test -count=1 -run Golden ./internal/repo -update

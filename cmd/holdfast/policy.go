@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 
@@ -11,7 +12,7 @@ import (
 )
 
 func (a *app) policyCommand() *cobra.Command {
-	return a.group("policy", "Work with documents: policies, templates, repositories, settings", "", a.policyCheckCommand())
+	return a.group("policy", "Work with documents: policies, templates, repositories, settings", "", a.policyCheckCommand(), a.policySchemaCommand())
 }
 
 // documentsFlag adds -f, of commands that work on a set of documents; hand its value to documents.
@@ -68,4 +69,23 @@ func (a *app) policyCheckCommand() *cobra.Command {
 	}
 	documentsFlag(check, &files)
 	return check
+}
+
+func (a *app) policySchemaCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "schema", Short: "Print the JSON Schema of documents, for editors", Args: noArguments,
+		Long: `Print the JSON Schema of documents, by which editors complete and check them while they are written. A document says where its schema is in its
+first line: # yaml-language-server: $schema=documents.schema.json`,
+		Example: `  holdfast policy schema > documents.schema.json`,
+		RunE: func(*cobra.Command, []string) error {
+			schema, err := document.Schema()
+			if err != nil {
+				return err
+			}
+			return a.console.Result(json.RawMessage(schema), func(w io.Writer) error {
+				_, err := w.Write(schema)
+				return err
+			})
+		},
+	}
 }

@@ -56,7 +56,7 @@ type sourcesFields struct {
 	All          bool              `yaml:"all"`
 	Include      []selectorFields  `yaml:"include"`
 	Conditions   []conditionFields `yaml:"conditions"`
-	Exclude      []selectorFields  `yaml:"exclude"`
+	Exclude      []exclusionFields `yaml:"exclude"`
 	OnboardByTag bool              `yaml:"onboardByTag"`
 }
 
@@ -65,6 +65,11 @@ type selectorFields struct {
 	ResourceGroup string     `yaml:"resourceGroup"`
 	Tag           *tagFields `yaml:"tag"`
 	VM            string     `yaml:"vm"`
+}
+
+type exclusionFields struct {
+	Tag *tagFields `yaml:"tag"`
+	VM  string     `yaml:"vm"`
 }
 
 type conditionFields struct {
@@ -195,14 +200,19 @@ type slaNotifyFields struct {
 
 type slaTemplateFields struct {
 	header
-	Target        *float64           `yaml:"target"`
-	Grace         *holdfast.Period   `yaml:"grace"`
-	Proof         *proofFields       `yaml:"proof"`
-	ChangedRanges *bool              `yaml:"changedRanges"`
-	Snapshots     *slaRowsFields     `yaml:"snapshots"`
-	Backups       *slaRowsFields     `yaml:"backups"`
-	Archives      *slaMonthlyFields  `yaml:"archives"`
-	HealthCheck   *healthCheckFields `yaml:"healthCheck"`
+	Target        *float64            `yaml:"target"`
+	Grace         *holdfast.Period    `yaml:"grace"`
+	Proof         *proofFields        `yaml:"proof"`
+	ChangedRanges *bool               `yaml:"changedRanges"`
+	Snapshots     *slaRowsFields      `yaml:"snapshots"`
+	Backups       *slaRowsFields      `yaml:"backups"`
+	Archives      *slaMonthlyFields   `yaml:"archives"`
+	HealthCheck   *monthlyCheckFields `yaml:"healthCheck"`
+}
+
+type monthlyCheckFields struct {
+	On     holdfast.MonthDay `yaml:"on,required"`
+	Months []string          `yaml:"months"`
 }
 
 type proofFields struct {

@@ -141,15 +141,7 @@ func (p *page) secret(where string, f *secretFields) holdfast.SecretSource {
 	if f == nil {
 		return holdfast.SecretSource{}
 	}
-	given := 0
-	for _, way := range []string{f.File, f.Environment, f.VaultSecret} {
-		if way != "" {
-			given++
-		}
-	}
-	if given != 1 {
-		p.wrong(where, "exactly one of file, environment and vaultSecret", "%d of them are given", given)
-	}
+	p.wantOne(where, "file, environment and vaultSecret", f.File != "", f.Environment != "", f.VaultSecret != "")
 	if strings.ContainsAny(f.Environment, "= \t\n") {
 		p.wrong(where+".environment", "the name of an environment variable, such as HOLDFAST_HOT_PASSWORD", "%q is not a name", f.Environment)
 	}

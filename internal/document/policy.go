@@ -69,12 +69,7 @@ func (p *page) sources(f sourcesFields) holdfast.Sources {
 		s.Conditions = append(s.Conditions, p.condition(at("sources.conditions", i), condition, f.Conditions[:i]))
 	}
 	for i, selector := range f.Exclude {
-		where := at("sources.exclude", i)
-		if selector.Subscription != "" || selector.ResourceGroup != "" {
-			p.wrong(where, "tag or vm", "subscriptions and resource groups cannot be excluded")
-			continue
-		}
-		s.Exclude = append(s.Exclude, p.selector(where, selector))
+		s.Exclude = append(s.Exclude, p.exclusion(at("sources.exclude", i), selector))
 	}
 	p.checkSelection(s)
 	return s
@@ -126,15 +121,30 @@ func sameSelector(a, b holdfast.Selector) bool {
 	return false
 }
 
-func (p *page) selector(where string, f selectorFields) holdfast.Selector {
-	given := 0
-	for _, set := range []bool{f.Subscription != "", f.ResourceGroup != "", f.Tag != nil, f.VM != ""} {
+// exclusion makes a selector of what an exclusion may be: a subscription or resource group is left out by not including it.
+func (p *page) exclusion(where string, f exclusionFields) holdfast.Selector {
+	if !p.wantOne(where, "tag or vm", f.Tag != nil, f.VM != "") {
+		return holdfast.Selector{}
+	}
+	return p.selector(where, selectorFields{Tag: f.Tag, VM: f.VM})
+}
+
+// wantOne refuses a mapping in which not exactly one of some fields is given.
+func (p *page) wantOne(where, fields string, given ...bool) bool {
+	n := 0
+	for _, set := range given {
 		if set {
-			given++
+			n++
 		}
 	}
-	if given != 1 {
-		p.wrong(where, "exactly one of subscription, resourceGroup, tag and vm", "%d of them are given", given)
+	if n != 1 {
+		p.wrong(where, "exactly one of "+fields, "%d of them are given", n)
+	}
+	return n == 1
+}
+
+func (p *page) selector(where string, f selectorFields) holdfast.Selector {
+	if !p.wantOne(where, "subscription, resourceGroup, tag and vm", f.Subscription != "", f.ResourceGroup != "", f.Tag != nil, f.VM != "") {
 		return holdfast.Selector{}
 	}
 	s := holdfast.Selector{Subscription: f.Subscription, ResourceGroup: holdfast.ResourceID(f.ResourceGroup), VM: holdfast.ResourceID(f.VM)}

@@ -193,6 +193,9 @@ func withHint(kind string, m strictyaml.Mistake) strictyaml.Mistake {
 		m.Text = "a secret never stands in a document"
 		m.Hint = "write passwordFrom with file, environment or vaultSecret: where the secret is found; or vaultKey for a repository that a vault opens"
 	}
+	if m.Hint == "" {
+		m.Hint = meaning(kind, m.Field)
+	}
 	return m
 }
 

@@ -61,28 +61,22 @@ func (p *page) slaTemplate(f slaTemplateFields) holdfast.SLATemplate {
 	snapshots, backups := p.slaRows("snapshots", f.Snapshots), p.slaRows("backups", f.Backups)
 	t.SnapshotWindow, t.BackupWindow = windowOf(f.Snapshots), windowOf(f.Backups)
 	t.Rows = slices.Concat(snapshots, backups, p.slaArchives(f.Archives))
-	t.HealthCheck = p.healthCheck(f.HealthCheck)
+	if h := f.HealthCheck; h != nil {
+		t.HealthCheck = p.healthCheck(&healthCheckFields{On: h.On, Months: h.Months})
+	}
 	if len(t.Rows) == 0 {
 		p.wrong("", "snapshots or backups with a daily, weekly or monthly row", "the template asks for nothing")
 	}
 	if f.Archives != nil && len(backups) == 0 {
 		p.wrong("archives", "backups with a daily, weekly or monthly row beside it", "nothing feeds the archives: the template makes no backups")
 	}
-	p.checkTemplateHealth(f, len(backups) > 0)
+	if f.HealthCheck != nil && len(backups) == 0 {
+		p.wrong("healthCheck", "a health check where backups are made", "there are no backups to check")
+	}
 	if !p.broken {
 		p.checkTemplateSnapshots(t)
 	}
 	return t
-}
-
-func (p *page) checkTemplateHealth(f slaTemplateFields, backups bool) {
-	switch {
-	case f.HealthCheck == nil:
-	case !backups:
-		p.wrong("healthCheck", "a health check where backups are made", "there are no backups to check")
-	case len(f.HealthCheck.Days) > 0:
-		p.wrong("healthCheck.days", `on, such as "first sunday": a template checks once a month`, "days of the week are not accepted here")
-	}
 }
 
 func (p *page) grace(given *holdfast.Period) time.Duration {

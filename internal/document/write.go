@@ -133,17 +133,20 @@ func (w *writer) slaTemplate(t holdfast.SLATemplate) {
 	}
 	f := &slaTemplateFields{
 		header: header{KindSLATemplate, t.Name, t.Description}, Target: unless(t.TargetPercent, targetDefault), Grace: unless(grace, holdfast.Hours(1)),
-		ChangedRanges: unless(t.ChangedRanges, true), HealthCheck: healthCheckFieldsOf(t.HealthCheck),
-		Snapshots: slaRowsFieldsOf(t, holdfast.PointSnapshot, t.SnapshotWindow), Backups: slaRowsFieldsOf(t, holdfast.PointBackup, t.BackupWindow),
+		ChangedRanges: unless(t.ChangedRanges, true),
+		Snapshots:     slaRowsFieldsOf(t, holdfast.PointSnapshot, t.SnapshotWindow), Backups: slaRowsFieldsOf(t, holdfast.PointBackup, t.BackupWindow),
 	}
 	f.Proof = given(proofFields{Level: unless(t.ProofLevel, proofLevelDefault), Within: unless(t.ProofAge, holdfast.Days(proofDaysDefault))})
+	if h := t.HealthCheck; h != nil {
+		f.HealthCheck = &monthlyCheckFields{h.When.On, wordsOfMonths(h.When.Months)}
+	}
 	for _, row := range t.Rows {
 		if row.Kind == holdfast.PointArchive {
 			f.Archives = slaMonthlyFieldsOf(row)
 		}
 	}
 	page := scratch()
-	if again := page.slaTemplate(*f); page.broken || !slices.Equal(again.Rows, t.Rows) || again.Grace != t.Grace || again.SnapshotWindow != t.SnapshotWindow || again.BackupWindow != t.BackupWindow {
+	if again := page.slaTemplate(*f); page.broken || !slices.Equal(again.Rows, t.Rows) || again.Grace != t.Grace || again.SnapshotWindow != t.SnapshotWindow || again.BackupWindow != t.BackupWindow || !sameCheck(again.HealthCheck, t.HealthCheck) {
 		w.strange(KindSLATemplate, t.Name, "its rows, windows or grace are none that a document leads to")
 	}
 	w.put(KindSLATemplate, t.Name, f)
@@ -179,6 +182,13 @@ func healthCheckFieldsOf(h *holdfast.HealthCheck) *healthCheckFields {
 		return nil
 	}
 	return &healthCheckFields{wordsOfDays(h.When.Days), h.When.On, wordsOfMonths(h.When.Months)}
+}
+
+func sameCheck(a, b *holdfast.HealthCheck) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return sameCalendar(a.When, b.When)
 }
 
 // scratch is a page that nobody reads, on which fields are made into nouns again to see whether the same comes out.

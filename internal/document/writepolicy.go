@@ -14,7 +14,10 @@ func policyFieldsOf(c holdfast.PolicyCommon) policyFields {
 }
 
 func sourcesFieldsOf(s holdfast.Sources) sourcesFields {
-	f := sourcesFields{Regions: s.Regions, All: s.All, Include: selectorFieldsOf(s.Include), Exclude: selectorFieldsOf(s.Exclude), OnboardByTag: s.OnboardByTag}
+	f := sourcesFields{Regions: s.Regions, All: s.All, Include: selectorFieldsOf(s.Include), OnboardByTag: s.OnboardByTag}
+	for _, e := range selectorFieldsOf(s.Exclude) {
+		f.Exclude = append(f.Exclude, exclusionFields{e.Tag, e.VM})
+	}
 	for _, c := range s.Conditions {
 		f.Conditions = append(f.Conditions, conditionFields{c.Name, c.Subscription, string(c.ResourceGroup), tagFieldsOf(c.Tags)})
 	}
@@ -79,7 +82,7 @@ func (w *writer) schedulePolicy(p holdfast.SchedulePolicy) {
 	}
 	again := scratch()
 	rows := slices.Concat(again.daily(f.Daily), again.weekly(f.Weekly), again.monthly(f.Monthly), again.yearly(f.Yearly))
-	if again.broken || !slices.EqualFunc(rows, p.Rows, sameRow) {
+	if again.broken || !slices.EqualFunc(rows, p.Rows, sameRow) || !sameCheck(again.healthCheck(f.HealthCheck), p.HealthCheck) {
 		w.strange(KindSchedulePolicy, p.Name, "its rows are none that a document leads to")
 	}
 	w.put(KindSchedulePolicy, p.Name, &f)
@@ -87,7 +90,11 @@ func (w *writer) schedulePolicy(p holdfast.SchedulePolicy) {
 
 func sameRow(a, b holdfast.ScheduleRow) bool {
 	return a.Flag == b.Flag && a.Kind == b.Kind && a.KeepCount == b.KeepCount && a.KeepFor == b.KeepFor && a.Repository == b.Repository &&
-		a.When.Days == b.When.Days && a.When.Months == b.When.Months && a.When.On == b.When.On && slices.Equal(a.When.Times, b.When.Times)
+		sameCalendar(a.When, b.When)
+}
+
+func sameCalendar(a, b holdfast.Calendar) bool {
+	return a.Days == b.Days && a.Months == b.Months && a.On == b.On && slices.Equal(a.Times, b.Times)
 }
 
 // addRow writes a row into the block of its schedule. Of what all rows of a block share, the last one's is written; whether
