@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/schedule"
 )
 
 const (
@@ -23,7 +24,6 @@ const (
 
 // Names as Azure accepts them, compiled once.
 var (
-	regionName        = regexp.MustCompile(`^[a-z]+[0-9]*[a-z]*$`)
 	resourceGroupName = regexp.MustCompile(`^[\p{L}\p{Nd}._()-]{0,89}[\p{L}\p{Nd}_()-]$`)
 	windowsPath       = regexp.MustCompile(`^[A-Za-z]:\\`)
 )
@@ -78,16 +78,49 @@ func (p *page) sources(f sourcesFields) holdfast.Sources {
 // at is the path of an element of a list.
 func at(list string, i int) string { return fmt.Sprintf("%s[%d]", list, i) }
 
-// checkRegion refuses what is not the name of a region.
+// checkRegion refuses what is not the name of a region. A misspelt one would protect nothing, and say nothing.
 func (p *page) checkRegion(where, region string) {
-	const accepted = "Azure's short name of a region, in lower case and without spaces, such as westeurope"
-	switch short := strings.ToLower(strings.ReplaceAll(region, " ", "")); {
-	case regionName.MatchString(region):
-	case regionName.MatchString(short):
-		p.wrong(where, accepted, "%q is not the name of a region; its short name may be %s", region, short)
-	default:
-		p.wrong(where, accepted, "%q is not the name of a region", region)
+	if _, known := schedule.RegionZone(region); known {
+		return
 	}
+	accepted := "Azure's short name of a region, such as westeurope"
+	if near := nearest(strings.ToLower(strings.ReplaceAll(region, " ", "")), schedule.Regions()); near != "" {
+		accepted = "perhaps " + near
+	}
+	p.wrong(where, accepted, "%q is not a region that is known", region)
+}
+
+// nearest returns the word that differs least from another one, in two letters at the most; "" when there is none.
+func nearest(word string, known []string) string {
+	const lettersMax = 2
+	best, least := "", lettersMax+1
+	for _, candidate := range known {
+		if d := distance(word, candidate); d < least {
+			best, least = candidate, d
+		}
+	}
+	return best
+}
+
+// distance counts the letters to add, drop or change that make one word another.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, diagonal+1, row[j]+1)
+		}
+	}
+	return row[len(b)]
 }
 
 // checkSelection refuses sources that select no machine whatever exists in Azure.

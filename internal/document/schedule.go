@@ -160,6 +160,7 @@ func (p *page) monthly(f *monthlyFields) []holdfast.ScheduleRow {
 	}
 	p.wantKinds("monthly", f.Snapshots != nil, f.Backups != nil, f.Archives != nil)
 	p.checkOneCopy("monthly", f.Backups != nil, f.Archives != nil)
+	p.checkOn("monthly.on", f.On)
 	calendar := holdfast.Calendar{On: f.On, Times: []holdfast.TimeOfDay{f.At}}
 	backups, backupRows := p.monthlyRow(f.Backups, holdfast.PointBackup, calendar)
 	_, archiveRows := p.monthlyRow(f.Archives, holdfast.PointArchive, calendar)
@@ -202,6 +203,7 @@ func (p *page) yearly(f *yearlyFields) []holdfast.ScheduleRow {
 	}
 	p.wantKinds("yearly", f.Backups != nil, f.Archives != nil)
 	p.checkOneCopy("yearly", f.Backups != nil, f.Archives != nil)
+	p.checkOn("yearly.on", f.On)
 	month, err := holdfast.ParseMonth(f.Month)
 	if err != nil {
 		p.refuse("yearly.month", err)
@@ -216,6 +218,13 @@ func (p *page) yearly(f *yearlyFields) []holdfast.ScheduleRow {
 		return []holdfast.ScheduleRow{{Flag: holdfast.Yearly, Kind: kind, When: calendar, KeepFor: f.Keep, Repository: f.Repository}}
 	}
 	return slices.Concat(row(f.Backups, holdfast.PointBackup), row(f.Archives, holdfast.PointArchive))
+}
+
+// checkOn refuses the empty text, which a day of the month may be elsewhere.
+func (p *page) checkOn(where string, on holdfast.MonthDay) {
+	if on.IsZero() {
+		p.wrong(where, `"first monday", "day 15" or "last day"`, "names no day")
+	}
 }
 
 // healthCheck makes the days of health checks: days of the week, or a day of some months.

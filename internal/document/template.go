@@ -139,6 +139,7 @@ func (p *page) slaRows(where string, f *slaRowsFields) []holdfast.SLARow {
 }
 
 func (p *page) slaMonthly(where string, kind holdfast.PointKind, f slaMonthlyFields) holdfast.SLARow {
+	p.checkOn(where+".on", f.On)
 	months := p.months(where+".months", f.Months)
 	p.wantSome(where+".months", len(f.Months), "months")
 	p.checkKeep(where+".keep", f.Keep, holdfast.UnitMonth, holdfast.UnitYear)
