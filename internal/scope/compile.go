@@ -21,7 +21,6 @@ type claim struct {
 	rank   rank
 	words  string // as Decision.Why says it
 	item   Item   // as Missing says it
-	key    string // what it looks at, in the form that is compared
 	// What else must match, of a condition.
 	within string // the key of a subscription or group; "" when there is none
 	tags   []holdfast.Tag
@@ -72,7 +71,7 @@ func New(documents holdfast.Documents) *Resolver {
 	}
 	// The order makes the answer independent of the order in which people list selectors.
 	slices.SortStableFunc(drafts, func(a, b draft) int {
-		return cmp.Or(cmp.Compare(a.policy, b.policy), cmp.Compare(a.rank, b.rank), strings.Compare(a.words, b.words), strings.Compare(a.key, b.key))
+		return cmp.Or(cmp.Compare(a.policy, b.policy), cmp.Compare(a.rank, b.rank), strings.Compare(a.words, b.words), strings.Compare(a.item.Name, b.item.Name))
 	})
 	for _, d := range drafts {
 		r.register(d)
@@ -102,6 +101,9 @@ func ordered(documents holdfast.Documents) []compiled {
 	slices.SortStableFunc(all, func(a, b compiled) int {
 		return cmp.Or(compareKinds(a.Kind, b.Kind), cmp.Compare(a.Priority, b.Priority), strings.Compare(a.Name, b.Name))
 	})
+	for i := range all {
+		all[i].at = i
+	}
 	return all
 }
 
@@ -120,7 +122,8 @@ func compareKinds(a, b holdfast.PolicyKind) int {
 type draft struct {
 	claim
 	in  index
-	tag holdfast.Tag // with inTags
+	tag holdfast.Tag // with inTags: its key
+	key string       // of the other indexes
 }
 
 type index int
@@ -138,7 +141,7 @@ func draftsOf(p compiled) []draft {
 	var drafts []draft
 	for region := range p.regions {
 		if p.sources.All {
-			drafts = append(drafts, draft{in: inRegions, claim: claim{rank: rankAll, key: region, words: "all machines in " + region}})
+			drafts = append(drafts, draft{in: inRegions, key: region, claim: claim{rank: rankAll, words: "all machines in " + region}})
 		}
 	}
 	for _, s := range p.sources.Include {
@@ -165,17 +168,16 @@ func selected(s holdfast.Selector) (draft, bool) {
 	switch {
 	case s.VM != "":
 		item := Item{Type: ItemVM, Name: string(s.VM)}
-		return draft{in: inMachines, claim: claim{rank: rankMachine, item: item, words: "machine " + s.VM.Name(), key: s.VM.Key()}}, true
+		return draft{in: inMachines, key: s.VM.Key(), claim: claim{rank: rankMachine, item: item, words: "machine " + s.VM.Name()}}, true
 	case s.Tag != nil:
-		tag := folded(*s.Tag)
 		item := Item{Type: ItemTag, Name: tagText(*s.Tag)}
-		return draft{in: inTags, tag: tag, claim: claim{rank: rankTag, item: item, words: tagWords(*s.Tag), key: tagText(tag)}}, true
+		return draft{in: inTags, tag: folded(*s.Tag), claim: claim{rank: rankTag, item: item, words: tagWords(*s.Tag)}}, true
 	case s.ResourceGroup != "":
 		item := Item{Type: ItemResourceGroup, Name: string(s.ResourceGroup)}
-		return draft{in: inGroups, claim: claim{rank: rankGroup, item: item, words: groupWords(s.ResourceGroup), key: s.ResourceGroup.Key()}}, true
+		return draft{in: inGroups, key: s.ResourceGroup.Key(), claim: claim{rank: rankGroup, item: item, words: groupWords(s.ResourceGroup)}}, true
 	case s.Subscription != "":
 		item := Item{Type: ItemSubscription, Name: s.Subscription}
-		return draft{in: inSubscriptions, claim: claim{rank: rankSubscription, item: item, words: subscriptionWords(s.Subscription), key: strings.ToLower(s.Subscription)}}, true
+		return draft{in: inSubscriptions, key: strings.ToLower(s.Subscription), claim: claim{rank: rankSubscription, item: item, words: subscriptionWords(s.Subscription)}}, true
 	}
 	return draft{}, false
 }

@@ -107,27 +107,16 @@ type Warning struct {
 func (r *Resolver) Resolve(inventory holdfast.Inventory) Resolution {
 	seen := tally{found: make([]int, len(r.claims)), inRegion: make([]int, len(r.claims))}
 	result := Resolution{Machines: make([]Machine, len(inventory.VMs)), Policies: make([]Reach, len(r.policies))}
-	order := make(map[*Policy]*Reach, len(r.policies))
 	for i := range r.policies {
 		result.Policies[i].Policy = &r.policies[i].Policy
-		order[&r.policies[i].Policy] = &result.Policies[i]
 	}
-	keys := sortedByID(inventory.VMs)
 	var hits []int
-	for i, vm := range keys {
-		t := traitsOf(vm)
+	for i, k := range sortedByID(inventory.VMs) {
+		t := traitsOf(k.vm, k.key)
 		hits = r.collect(t, hits)
 		r.count(t, hits, seen)
-		m := Machine{VM: vm, Decision: r.decide(t, hits)}
-		result.Machines[i] = m
-		if m.Policy != nil {
-			order[m.Policy].take(vm)
-		}
-		for _, o := range m.Others {
-			if o.first != nil {
-				order[o.Policy].Lost = append(order[o.Policy].Lost, Lost{VM: vm, To: o.first})
-			}
-		}
+		result.Machines[i] = Machine{VM: k.vm, Decision: r.decide(t, hits)}
+		result.file(result.Machines[i])
 	}
 	for i, c := range r.claims {
 		if c.item.Type != "" && seen.inRegion[i] == 0 {
@@ -141,22 +130,33 @@ func (r *Resolver) Resolve(inventory holdfast.Inventory) Resolution {
 	return result
 }
 
-// sortedByID returns the machines in the order of their ids.
-func sortedByID(vms []holdfast.InventoryVM) []*holdfast.InventoryVM {
-	type keyed struct {
-		key string
-		vm  *holdfast.InventoryVM
+// file tells the policies what they got and lost.
+func (r Resolution) file(m Machine) {
+	if m.Policy != nil {
+		r.Policies[m.Policy.at].take(m.VM)
 	}
+	for _, o := range m.Others {
+		if o.first != nil {
+			reach := &r.Policies[o.Policy.at]
+			reach.Lost = append(reach.Lost, Lost{VM: m.VM, To: o.first})
+		}
+	}
+}
+
+// keyed is a machine with the key of its id.
+type keyed struct {
+	key string
+	vm  *holdfast.InventoryVM
+}
+
+// sortedByID returns the machines in the order of their ids.
+func sortedByID(vms []holdfast.InventoryVM) []keyed {
 	all := make([]keyed, len(vms))
 	for i := range vms {
 		all[i] = keyed{vms[i].ID.Key(), &vms[i]}
 	}
 	slices.SortStableFunc(all, func(a, b keyed) int { return strings.Compare(a.key, b.key) })
-	sorted := make([]*holdfast.InventoryVM, len(all))
-	for i, k := range all {
-		sorted[i] = k.vm
-	}
-	return sorted
+	return all
 }
 
 // tally counts, for each claim, the machines that match it.

@@ -23,6 +23,8 @@ type Policy struct {
 	Kind     holdfast.PolicyKind
 	Priority int
 	Enabled  bool // a disabled policy keeps its machines: no other one takes them
+
+	at int // its place in the order
 }
 
 // Decision says who protects one machine. Policies are shared with the Resolver that decided: treat them as constants.
@@ -80,7 +82,7 @@ func (r *Resolver) Policies() []*Policy {
 
 // Of decides about one machine.
 func (r *Resolver) Of(vm holdfast.InventoryVM) Decision {
-	t := traitsOf(&vm)
+	t := traitsOf(&vm, vm.ID.Key())
 	return r.decide(t, r.collect(t, nil))
 }
 
@@ -93,8 +95,8 @@ type traits struct {
 	region       string
 }
 
-func traitsOf(vm *holdfast.InventoryVM) traits {
-	t := traits{vm: vm, key: vm.ID.Key(), region: strings.ToLower(vm.Region)}
+func traitsOf(vm *holdfast.InventoryVM, key string) traits {
+	t := traits{vm: vm, key: key, region: strings.ToLower(vm.Region)}
 	if parts := strings.SplitN(t.key, "/", 6); len(parts) == 6 {
 		t.subscription = parts[2]
 		t.group = t.key[:len(t.key)-len(parts[5])-1]
@@ -122,7 +124,7 @@ func (r *Resolver) collect(t traits, hits []int) []int {
 		hits = r.matching(t, hits, r.byTag[holdfast.Tag{Name: strings.ToLower(name), Value: value}])
 	}
 	slices.Sort(hits)
-	return slices.Compact(hits)
+	return hits
 }
 
 // matching appends those of the claims of which all further parts match as well.
@@ -145,7 +147,7 @@ func (r *Resolver) decide(t traits, hits []int) Decision {
 			to++
 		}
 		if asked, ok := r.asked(t, hits[from:to]); ok {
-			d.add(asked)
+			d.add(asked, len(hits)-from)
 		}
 		from = to
 	}
@@ -184,8 +186,8 @@ func (r *Resolver) asked(t traits, hits []int) (Other, bool) {
 	return Other{}, false
 }
 
-// add takes in the next policy that asks.
-func (d *Decision) add(asked Other) {
+// add takes in the next policy that asks; at most so many are left, it included.
+func (d *Decision) add(asked Other, left int) {
 	switch {
 	case asked.Loss != "":
 	case d.Policy == nil:
@@ -195,6 +197,9 @@ func (d *Decision) add(asked Other) {
 		asked.Loss, asked.By, asked.first = LossKind, d.Policy.Name, d.Policy
 	default:
 		asked.Loss, asked.By, asked.first = LossPriority, d.Policy.Name, d.Policy
+	}
+	if d.Others == nil {
+		d.Others = make([]Other, 0, left)
 	}
 	d.Others = append(d.Others, asked)
 }

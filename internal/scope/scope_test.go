@@ -171,7 +171,7 @@ func TestOf_Others(t *testing.T) {
 		},
 		{
 			"equal numbers go by name", schedules(policy("b", 1, all), policy("a", 1, all)), web,
-			[]string{"a: all machines in westeurope", "b: all machines in westeurope, but a goes first: priority 1 before 1"},
+			[]string{"a: all machines in westeurope", "b: all machines in westeurope, but a goes first, by its name"},
 		},
 		{
 			"exclusion by machine beats the same machine included",

@@ -19,6 +19,9 @@ func (o Other) Because() string {
 	case LossKind:
 		return fmt.Sprintf("the SLA policy %s goes first", o.By)
 	case LossPriority:
+		if o.first.Priority == o.Policy.Priority {
+			return o.By + " goes first, by its name"
+		}
 		return fmt.Sprintf("%s goes first: priority %d before %d", o.By, o.first.Priority, o.Policy.Priority)
 	}
 	return ""
