@@ -105,6 +105,11 @@ var table = []ban{
 		because: flowsStandAlone,
 	},
 	{
+		from:    []string{"internal/civil", "internal/schedule", "internal/retention", "internal/scope", "internal/cost"},
+		to:      []string{"internal/azure", "internal/blob", "internal/repo", "internal/machine", "internal/clock", "internal/document", "internal/inventory", "context", "log/slog", "net/http", "os"},
+		because: "the engines of policies are pure: what a preview shows and what is done come from the same values",
+	},
+	{
 		to: []string{"internal/cli", "internal/demo"}, except: []string{"cmd", "internal/demo"},
 		because: "how results look to people is decided last, at the edge",
 	},

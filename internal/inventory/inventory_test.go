@@ -95,7 +95,7 @@ func TestParse_Refuses(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := inventory.Parse("f", []byte(c.text))
 			var e *holdfast.Error
-			if !asError(err, &e) || e.Kind != holdfast.KindInvalid || len(got.VMs) > 0 {
+			if !asError(err, &e) || e.Kind != holdfast.KindInvalid || e.Hint == "" || len(got.VMs) > 0 {
 				t.Fatalf("%+v, %v", got, err)
 			}
 			if !strings.HasPrefix(e.Message, c.place+": ") || e.Field != c.field || !strings.Contains(e.Message, c.says) {

@@ -154,7 +154,8 @@ func (r *reader) token(path string) (json.Token, error) {
 	return token, nil
 }
 
-// wrong makes an error of KindInvalid that names the place of the token that was read last.
+// wrong makes an error of KindInvalid that names the place of the token that was read last. Its hint serves where there is no
+// better one.
 func (r *reader) wrong(path, format string, args ...any) *holdfast.Error {
 	before := r.data[:min(r.at, int64(len(r.data)))]
 	line := bytes.Count(before, []byte("\n")) + 1
@@ -163,7 +164,8 @@ func (r *reader) wrong(path, format string, args ...any) *holdfast.Error {
 	if path != "" {
 		message = path + ": " + message
 	}
-	return holdfast.Errorf(holdfast.KindInvalid, "%s:%d:%d: %s", r.name, line, column, message).WithField(path)
+	return holdfast.Errorf(holdfast.KindInvalid, "%s:%d:%d: %s", r.name, line, column, message).WithField(path).
+		WithHint("an inventory is what holdfast inventory --json prints")
 }
 
 func join(path, name string) string {

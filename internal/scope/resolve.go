@@ -85,6 +85,14 @@ type Unfit struct {
 	Disk *holdfast.InventoryDisk // nil when the machine has no disks at all
 }
 
+// Why says in words, going on from the disk's name, or from the machine's when there is no disk.
+func (u Unfit) Why() string {
+	if u.Disk == nil {
+		return "has no disks"
+	}
+	return u.Disk.Refused
+}
+
 // WarningCode says what a warning is about.
 type WarningCode string
 
@@ -201,10 +209,10 @@ func (p *Reach) warn() {
 		add(WarnDisabled, "it is disabled: nothing new is made for its machines, and no other policy takes them")
 	}
 	if n := p.unfitMachines(); n > 0 {
-		add(WarnUnfitDisk, "%s cannot be backed up, because of their disks", machines(n))
+		add(WarnUnfitDisk, "%s cannot be backed up, because of disks", count(n, "machine"))
 	}
 	if n := len(p.Missing); n > 0 {
-		add(WarnMissing, "%d of the items that it names match no machine in its regions", n)
+		add(WarnMissing, "%s without effect: no machine in its regions matches", count(n, "item"))
 	}
 }
 
@@ -219,9 +227,9 @@ func (p *Reach) unfitMachines() int {
 	return n
 }
 
-func machines(n int) string {
+func count(n int, what string) string {
 	if n == 1 {
-		return "1 machine"
+		return "1 " + what
 	}
-	return fmt.Sprintf("%d machines", n)
+	return fmt.Sprintf("%d %ss", n, what)
 }
