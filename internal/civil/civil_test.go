@@ -110,6 +110,21 @@ func TestDate_Weeks(t *testing.T) {
 	}
 }
 
+// TestShift_Text writes what the clock did as people read it, and reads it again; anything else is refused.
+func TestShift_Text(t *testing.T) {
+	for _, shift := range []civil.Shift{civil.Unshifted, civil.AfterGap, civil.FirstOfTwo} {
+		text, err := shift.MarshalText()
+		var back civil.Shift
+		if err != nil || back.UnmarshalText(text) != nil || back != shift {
+			t.Errorf("%d is written as %q and read as %d: %v", shift, text, back, err)
+		}
+	}
+	var shift civil.Shift
+	if err := shift.UnmarshalText([]byte("gap")); !holdfast.IsKind(err, holdfast.KindInvalid) {
+		t.Errorf("gap is read as %q: %v", shift, err)
+	}
+}
+
 // TestZone refuses what is no zone, and what would be another one on another machine.
 func TestZone(t *testing.T) {
 	for _, name := range []string{"", "Local", "Mars/Olympus", "../etc/passwd"} {

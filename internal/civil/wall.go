@@ -29,6 +29,20 @@ func (s Shift) String() string {
 	return ""
 }
 
+// MarshalText implements encoding.TextMarshaler.
+func (s Shift) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler; it reads the words of String.
+func (s *Shift) UnmarshalText(text []byte) error {
+	for shift := range AfterGap + 1 {
+		if string(text) == shift.String() {
+			*s = shift
+			return nil
+		}
+	}
+	return holdfast.Errorf(holdfast.KindInvalid, "%q is not what a clock does to a time", text).WithHint("write after gap, first of two or nothing")
+}
+
 // And is what the clock did to two times that became one.
 func (s Shift) And(other Shift) Shift { return max(s, other) }
 

@@ -10,8 +10,8 @@ import (
 // Entry is one entry of the charts of compliance: a day for daily rows, a week from Monday to Sunday for weekly ones, a
 // month for monthly ones, and a year for yearly ones. Entries can be compared, and are the same in all zones.
 type Entry struct {
-	Flag  holdfast.Flag
-	First civil.Date // the day, the week's Monday, the first of the month or of the year
+	Flag  holdfast.Flag `json:"flag"`
+	First civil.Date    `json:"first"` // the day, the week's Monday, the first of the month or of the year
 }
 
 // EntryOf returns the entry of a flag's chart to which a day belongs.

@@ -20,20 +20,20 @@ import (
 
 // Run is what a schedule-based policy does at one instant: the union of what all its rows ask for then.
 type Run struct {
-	At       time.Time
-	Snapshot holdfast.Flags // of the snapshot; may be empty, when it is made for the backup alone
-	Backups  []Target       // one for each repository
-	Archives []Target       // made after the backups; without any, of the newest good backup
+	At       time.Time      `json:"at"`
+	Snapshot holdfast.Flags `json:"snapshot"`           // of the snapshot; may be empty, when it is made for the backup alone
+	Backups  []Target       `json:"backups,omitempty"`  // one for each repository
+	Archives []Target       `json:"archives,omitempty"` // made after the backups; without any, of the newest good backup
 	// HealthCheck says that the points are checked when the run is over: it is the last one with a backup on a day that the
 	// policy's health check picks.
-	HealthCheck bool
-	Shift       civil.Shift // what the clock did to the local time of the run, or of one of those that became one
+	HealthCheck bool        `json:"healthCheck,omitempty"`
+	Shift       civil.Shift `json:"shift,omitempty"` // what the clock did to the local time of the run, or of one of those that became one
 }
 
 // Target is a repository, and the flags of the points that go there.
 type Target struct {
-	Repository string
-	Flags      holdfast.Flags
+	Repository string         `json:"repository"`
+	Flags      holdfast.Flags `json:"flags"`
 }
 
 // MakesSnapshot reports whether machines are snapshotted, which a run of archives alone leaves out.

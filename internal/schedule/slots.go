@@ -10,14 +10,14 @@ import (
 
 // Slot is an instant for which a row of an SLA template asks for a point.
 type Slot struct {
-	Flag     holdfast.Flag // of the row
-	Kind     holdfast.PointKind
-	At       time.Time
-	Opens    time.Time  // the window's opening
-	Closes   time.Time  // and its close; At itself where a gap reaches from the slot to the end of the window
-	Deadline time.Time  // the point must be durable before
-	Day      civil.Date // on which the window opens, by the wall clock
-	Shift    civil.Shift
+	Flag     holdfast.Flag      `json:"flag"` // of the row
+	Kind     holdfast.PointKind `json:"kind"`
+	At       time.Time          `json:"at"`
+	Opens    time.Time          `json:"opens"`    // the window's opening
+	Closes   time.Time          `json:"closes"`   // and its close; At itself where a gap reaches from the slot to the end of the window
+	Deadline time.Time          `json:"deadline"` // the point must be durable before
+	Day      civil.Date         `json:"day"`      // on which the window opens, by the wall clock
+	Shift    civil.Shift        `json:"shift,omitempty"`
 }
 
 // DeadlineMin is how long after its slot a point may at least become durable, however soon the next slot comes or the
@@ -55,9 +55,9 @@ func earliest(rows []*row) *row {
 // Session is something to start at an instant: points of one kind, for all rows that ask for one then. Scheduled snapshots
 // never feed backups: a backup session makes a temporary snapshot of its own.
 type Session struct {
-	At    time.Time
-	Kind  holdfast.PointKind
-	Slots []Slot // at least one; the more frequent row first
+	At    time.Time          `json:"at"`
+	Kind  holdfast.PointKind `json:"kind"`
+	Slots []Slot             `json:"slots"` // at least one; the more frequent row first
 }
 
 // Sessions yields what has to be started for the slots of a template in [from, to), in order of time; of those at one
