@@ -3,6 +3,7 @@ package inventory_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -148,3 +149,25 @@ func FuzzParse(f *testing.F) {
 }
 
 func asError(err error, target **holdfast.Error) bool { return errors.As(err, target) }
+
+// BenchmarkParse reads an inventory of 10,000 machines with two disks and four tags each.
+func BenchmarkParse(b *testing.B) {
+	vms := make([]holdfast.InventoryVM, 10_000)
+	for i := range vms {
+		vms[i] = holdfast.InventoryVM{
+			ID: holdfast.ResourceID(fmt.Sprintf("%s-%d", web, i)), Name: "web", Region: "westeurope", Size: "Standard_D4s_v5", OS: "Linux", Power: "running",
+			Tags:  map[string]string{"env": "prod", "team": "web", "tier": "1", "costCentre": "4711"},
+			Disks: []holdfast.InventoryDisk{{LUN: holdfast.OSDisk, Name: "os", SizeBytes: 32 << 30, SKU: "Premium_LRS"}, {LUN: "0", Name: "data", SizeBytes: 1 << 40, SKU: "Premium_LRS"}},
+		}
+	}
+	text, err := json.Marshal(holdfast.Inventory{VMs: vms})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(int64(len(text)))
+	for b.Loop() {
+		if got, err := inventory.Parse("f", text); err != nil || len(got.VMs) != len(vms) {
+			b.Fatal(err)
+		}
+	}
+}
