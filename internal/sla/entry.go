@@ -78,10 +78,11 @@ func (p *policy) book(row Row) *book {
 }
 
 func (p *policy) searchBook(row Row) (int, bool) {
-	return slices.BinarySearchFunc(p.books, row, func(b *book, row Row) int { return b.row.compare(row) })
+	return slices.BinarySearchFunc(p.books, row, func(b *book, row Row) int { return b.row.Compare(row) })
 }
 
-func (r Row) compare(o Row) int {
+// Compare orders rows by kind, as points are made, and then the more frequent before the rarer.
+func (r Row) Compare(o Row) int {
 	order := kinds()
 	return cmp.Or(cmp.Compare(slices.Index(order[:], r.Kind), slices.Index(order[:], o.Kind)), cmp.Compare(r.Flag, o.Flag))
 }

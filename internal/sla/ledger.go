@@ -78,6 +78,9 @@ func (l *Ledger) inOrder(at time.Time, change bool) error {
 	switch {
 	case at.IsZero():
 		return holdfast.Errorf(holdfast.KindInvalid, "the event bears no time").WithField("at").WithHint("write when it happened, such as 2026-03-01T22:00:00Z")
+	case len(l.policies) > 0 && at.Sub(l.now) > stepMax:
+		return holdfast.Errorf(holdfast.KindInvalid, "the event of %s is more than ten years after the one of %s", stamp(at), stamp(l.now)).WithField("at").
+			WithHint("where a policy is in force, slots fall due all the while; check the year")
 	case at.Before(l.now):
 		return holdfast.Errorf(holdfast.KindInvalid, "the event of %s comes after one of %s", stamp(at), stamp(l.now)).WithField("at").
 			WithHint("put events in order of time")
@@ -87,6 +90,9 @@ func (l *Ledger) inOrder(at time.Time, change bool) error {
 	}
 	return nil
 }
+
+// stepMax bounds how long time passes at once: a slip in a year would otherwise be paid with the slots of centuries.
+const stepMax = 10 * 366 * 24 * time.Hour
 
 // stamp writes an instant for people.
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }

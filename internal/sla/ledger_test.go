@@ -21,6 +21,7 @@ func TestApply_Refuses(t *testing.T) {
 	}{
 		{sla.TimePassed{}, holdfast.KindInvalid, "at"},
 		{sla.TimePassed{At: when("03-02 10:29")}, holdfast.KindInvalid, "at"},
+		{sla.TimePassed{At: when("03-02 10:30").AddDate(11, 0, 0)}, holdfast.KindInvalid, "at"},
 		{joined("03-02 10:30", "web-2"), holdfast.KindInvalid, "at"}, // the slots of this instant have fallen due
 		{inForce("03-02 11:00", 0, hourly()), holdfast.KindConflict, "version"},
 		{sla.PolicyInForce{At: when("03-02 11:00")}, holdfast.KindInvalid, "policy"},
@@ -179,5 +180,16 @@ func TestCompliance_Exact(t *testing.T) {
 		if want := map[float64]sla.Status{50: sla.MetSLA, 50.01: sla.MissedSLA}[target]; c.Status != want || *c.Created != 50 {
 			t.Errorf("1/3 and 2/3 against %g %%: %s, %g", target, c.Status, *c.Created)
 		}
+	}
+}
+
+// A machine in a region that nobody knows is protected all the same, by the clock of UTC, and this is told.
+func TestApply_UnknownRegion(t *testing.T) {
+	w := daily(t)
+	w.do(joinedIn("03-02 08:30", "web-2", "atlantis"))
+	w.until("03-02 10:00")
+	w.wantLine("web-2", "03-02 10:00", sla.Open, "")
+	if len(w.notes) != 1 || !strings.Contains(w.notes[0].Text, "atlantis") {
+		t.Errorf("%+v", w.notes)
 	}
 }

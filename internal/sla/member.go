@@ -34,6 +34,9 @@ func (e MachineJoined) apply(l *Ledger) {
 		p.members[e.Machine.Key()] = m
 	}
 	r := p.region(e.Region)
+	if _, known := schedule.RegionZone(e.Region); !known {
+		l.recorder.Note(Note{At: l.now, Policy: p.name, Machine: e.Machine, Text: "region " + e.Region + " is not known: its windows are on the clock of UTC"})
+	}
 	if !r.active() {
 		r.restart(l.now)
 	}

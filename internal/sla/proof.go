@@ -1,6 +1,7 @@
 package sla
 
 import (
+	"encoding/json"
 	"time"
 
 	"github.com/holdfast-backup/holdfast"
@@ -15,10 +16,40 @@ const (
 
 // Standing is what is known of how far a point has been proven. The zero value is a point that was written and no more.
 type Standing struct {
-	// Proofs are the newest proofs that are not void, by level less one. A zero time: none.
-	Proofs  [levelMax]time.Time `json:"proofs"`
-	Failed  time.Time           `json:"failed,omitzero"`  // the last failed proof; what was proven before it is void
-	Removed time.Time           `json:"removed,omitzero"` // by retention
+	Proofs  Proofs    `json:"proofs"`           // the newest ones that are not void
+	Failed  time.Time `json:"failed,omitzero"`  // the last failed proof; what was proven before it is void
+	Removed time.Time `json:"removed,omitzero"` // by retention
+}
+
+// Proofs are the times of proofs by level, that of level 1 first. A zero time: none. As JSON they are an object with the
+// levels that there are.
+type Proofs [levelMax]time.Time
+
+// MarshalJSON implements json.Marshaler.
+func (p Proofs) MarshalJSON() ([]byte, error) {
+	levels := make(map[int]time.Time)
+	for i, at := range p {
+		if !at.IsZero() {
+			levels[i+1] = at
+		}
+	}
+	return json.Marshal(levels)
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (p *Proofs) UnmarshalJSON(data []byte) error {
+	var levels map[int]time.Time
+	if err := json.Unmarshal(data, &levels); err != nil {
+		return err
+	}
+	*p = Proofs{}
+	for level, at := range levels {
+		if level < levelMin || level > levelMax {
+			return holdfast.Errorf(holdfast.KindInvalid, "%d is not a proof level", level)
+		}
+		p[level-1] = at
+	}
+	return nil
 }
 
 // Proven returns the standing after a proof. One of a point that was removed changes nothing, nor does one that was
