@@ -254,7 +254,7 @@ func (a *app) restoreVM(ctx context.Context, request restore.Request, dryRun boo
 		return err
 	}
 	if dryRun {
-		return a.console.Result(plan, func(w io.Writer) error { return tellLines(w, plan.Lines()) })
+		return a.console.Result(plan, func(w io.Writer) error { return cli.Lines(w, plan.Lines()) })
 	}
 	result, err := flow.Run(ctx, plan)
 	progress.Wait(err)
@@ -277,15 +277,6 @@ func showRestore(progress *cli.Progress) func(restore.Progress) {
 		case restore.StageCreate, restore.StageMachine:
 		}
 	}
-}
-
-func tellLines(w io.Writer, lines []string) error {
-	for _, line := range lines {
-		if _, err := fmt.Fprintln(w, line); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func tellRestore(w io.Writer, result restore.Result, took time.Duration) error {

@@ -167,7 +167,7 @@ func (a *app) collect(ctx context.Context, dryRun bool, giveUp time.Duration) er
 		return err
 	}
 	result := newCollection(collected, dryRun)
-	if err := a.console.Result(result, func(w io.Writer) error { return tellLines(w, result.lines()) }); err != nil {
+	if err := a.console.Result(result, func(w io.Writer) error { return cli.Lines(w, result.lines()) }); err != nil {
 		return err
 	}
 	if len(result.DamagedPoints) > 0 {
@@ -206,23 +206,23 @@ func (c collection) lines() []string {
 	}
 	var lines []string
 	if c.FreedObjects == 0 {
-		lines = append(lines, fmt.Sprintf("Nothing to free: %s in %d packs serve %s.", cli.Bytes(c.StoredBytes), c.Packs, count(c.Points, "restore point")))
+		lines = append(lines, fmt.Sprintf("Nothing to free: %s in %d packs serve %s.", cli.Bytes(c.StoredBytes), c.Packs, cli.Count(c.Points, "restore point")))
 	} else {
-		lines = append(lines, fmt.Sprintf("%s %s of %s: %s that no restore point needs.", freed, cli.Bytes(c.FreedBytes), cli.Bytes(c.StoredBytes), count(c.FreedObjects, "object")))
+		lines = append(lines, fmt.Sprintf("%s %s of %s: %s that no restore point needs.", freed, cli.Bytes(c.FreedBytes), cli.Bytes(c.StoredBytes), cli.Count(c.FreedObjects, "object")))
 	}
 	if c.MovedPacks > 0 {
-		lines = append(lines, fmt.Sprintf("%s %s out of %s that held little else that is needed.", moved, cli.Bytes(c.MovedBytes), count(c.MovedPacks, "pack")))
+		lines = append(lines, fmt.Sprintf("%s %s out of %s that held little else that is needed.", moved, cli.Bytes(c.MovedBytes), cli.Count(c.MovedPacks, "pack")))
 	}
 	lines = append(lines, c.Locked.line("Kept %s in %s that no restore point needs: locked%s.")...)
 	lines = append(lines, c.Waiting.line("%s in %s wait to be deleted: locked%s.")...)
 	if c.Protected.Objects > 0 {
-		lines = append(lines, fmt.Sprintf("Kept %s in %s of runs that have not ended.", cli.Bytes(c.Protected.Bytes), count(c.Protected.Objects, "object")))
+		lines = append(lines, fmt.Sprintf("Kept %s in %s of runs that have not ended.", cli.Bytes(c.Protected.Bytes), cli.Count(c.Protected.Objects, "object")))
 	}
 	if n := len(c.GivenUpSessions); n > 0 {
-		lines = append(lines, fmt.Sprintf("Took %s for dead.", count(n, "run that had not ended")))
+		lines = append(lines, fmt.Sprintf("Took %s for dead.", cli.Count(n, "run that had not ended")))
 	}
 	if c.ForeignObjects > 0 {
-		lines = append(lines, fmt.Sprintf("Left %s alone that do not belong to a repository.", count(c.ForeignObjects, "object")))
+		lines = append(lines, fmt.Sprintf("Left %s alone that do not belong to a repository.", cli.Count(c.ForeignObjects, "object")))
 	}
 	if len(c.Fragmentation) > 0 {
 		worst := slices.MaxFunc(c.Fragmentation, func(a, b fragmentation) int { return int(a.SeeksPerGiB) - int(b.SeeksPerGiB) })
@@ -242,20 +242,5 @@ func (l lockedAmount) line(format string) []string {
 	if !l.FirstUntil.IsZero() {
 		until = fmt.Sprintf(", the first until %s, the last until %s", cli.Time(l.FirstUntil), cli.Time(l.LastUntil))
 	}
-	return []string{fmt.Sprintf(format, cli.Bytes(l.Bytes), count(l.Objects, "object"), until)}
-}
-
-// count says how many there are of something.
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	first, rest, _ := strings.Cut(what, " ")
-	if rest == "" {
-		return fmt.Sprintf("%d %ss", n, first)
-	}
-	if strings.HasPrefix(rest, "that ") {
-		return fmt.Sprintf("%d %ss %s", n, first, rest)
-	}
-	return fmt.Sprintf("%d %ss", n, what)
+	return []string{fmt.Sprintf(format, cli.Bytes(l.Bytes), cli.Count(l.Objects, "object"), until)}
 }

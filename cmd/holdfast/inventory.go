@@ -74,7 +74,7 @@ func tellInventory(w io.Writer, taken holdfast.Inventory) error {
 	if err := cli.Table(w, []string{"NAME", "GROUP", "REGION", "ZONE", "SIZE", "OS", "STATE", "DISKS", "CAPACITY", "CANNOT BE BACKED UP"}, rows); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "\n%s, disks of %s together, seen %s\n", count(len(taken.VMs), "machine"), cli.Bytes(all), cli.Time(taken.At))
+	_, err := fmt.Fprintf(w, "\n%s, disks of %s together, seen %s\n", cli.Count(len(taken.VMs), "machine"), cli.Bytes(all), cli.Time(taken.At))
 	return err
 }
 

@@ -193,7 +193,7 @@ func (a *app) tellKeyChange(change repo.KeyChange, err error) error {
 	if err != nil {
 		return err
 	}
-	return a.console.Result(change, func(w io.Writer) error { return tellLines(w, keyChangeLines(change)) })
+	return a.console.Result(change, func(w io.Writer) error { return cli.Lines(w, keyChangeLines(change)) })
 }
 
 func keyChangeLines(change repo.KeyChange) []string {

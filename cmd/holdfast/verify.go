@@ -192,7 +192,7 @@ func tellProof(w io.Writer, result verification) error {
 	if result.OK && result.Proof.Since != nil {
 		lines = append(lines, "Every byte was read "+sinceText(result.Proof.Since))
 	}
-	return tellLines(w, lines)
+	return cli.Lines(w, lines)
 }
 
 // sinceText says since when every byte has been read.
@@ -273,7 +273,7 @@ func tellReport(w io.Writer, result verification) error {
 	if report.OK {
 		return nil
 	}
-	return tellLines(w, whatToDo(report, result.Proof.Recorded || report.State.Damage != ""))
+	return cli.Lines(w, whatToDo(report, result.Proof.Recorded || report.State.Damage != ""))
 }
 
 // whatToDo says what a person can do about damage.

@@ -110,7 +110,7 @@ var table = []ban{
 		because: "the engines of policies are pure: what a preview shows and what is done come from the same values",
 	},
 	{
-		to: []string{"internal/cli", "internal/demo"}, except: []string{"cmd", "internal/demo"},
+		to: []string{"internal/cli", "internal/demo"}, except: []string{"cmd", "internal/demo", "internal/cli"},
 		because: "how results look to people is decided last, at the edge",
 	},
 	{

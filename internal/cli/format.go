@@ -56,3 +56,28 @@ func Table(w io.Writer, heading []string, rows [][]string) error {
 	}
 	return tw.Flush()
 }
+
+// Count says how many there are of something.
+func Count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	first, rest, _ := strings.Cut(what, " ")
+	if rest == "" {
+		return fmt.Sprintf("%d %ss", n, first)
+	}
+	if strings.HasPrefix(rest, "that ") {
+		return fmt.Sprintf("%d %ss %s", n, first, rest)
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// Lines prints lines.
+func Lines(w io.Writer, lines []string) error {
+	for _, line := range lines {
+		if _, err := fmt.Fprintln(w, line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
