@@ -34,7 +34,11 @@ func tellMissed(w io.Writer, r replay.Result) error {
 			rows = append(rows, []string{cli.Time(e.Ended), e.Policy, e.Machine.Name(), rowWords(e.Row), cli.Time(e.Slot), string(e.Reason)})
 		}
 	}
-	if _, err := fmt.Fprintf(w, "\n%d expectations were missed up to %s.\n", len(rows), cli.Time(r.Until)); err != nil {
+	verdict := cli.Count(len(rows), "expectation") + " were missed"
+	if len(rows) == 1 {
+		verdict = "1 expectation was missed"
+	}
+	if _, err := fmt.Fprintf(w, "\n%s up to %s.\n", verdict, cli.Time(r.Until)); err != nil {
 		return err
 	}
 	if len(rows) > 0 {
