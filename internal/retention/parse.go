@@ -4,28 +4,35 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/holdfast-backup/holdfast"
 )
 
-// ParsePoints reads a JSON array of points, or JSON Lines: one point after the other. The error has KindInvalid and names the point,
-// by its number from 1 on and its line.
-func ParsePoints(data []byte) ([]Point, error) {
-	r := reader{points: []Point{}, data: data, decoder: json.NewDecoder(bytes.NewReader(data)), seen: make(map[string]bool)}
+// ParsePoints reads a JSON array of points, or JSON Lines, one point after the other, from data that came from the file called name.
+// The error has KindInvalid; its message begins with FILE:LINE of the point, and its field is a path such as [2].created.
+func ParsePoints(name string, data []byte) ([]Point, error) {
+	r := reader{name: name, data: data, decoder: json.NewDecoder(bytes.NewReader(data)), points: []Point{}, seen: make(map[string]bool)}
 	r.decoder.DisallowUnknownFields()
-	if bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("[")) {
+	if bytes.HasPrefix(bytes.TrimLeft(data, blanks), []byte("[")) {
 		return r.array()
 	}
 	return r.lines()
 }
 
+// blanks may stand between points.
+const blanks = " \t\r\n"
+
 // reader reads points, whatever stands between them.
 type reader struct {
+	name    string
 	data    []byte
 	decoder *json.Decoder
+	begins  int // where the point begins that is being read
 	points  []Point
 	seen    map[string]bool
 }
@@ -62,6 +69,8 @@ func (r *reader) lines() ([]Point, error) {
 
 // next reads one point. What a file does not say of a point is that it is bad.
 func (r *reader) next() error {
+	before := int(r.decoder.InputOffset())
+	r.begins = len(r.data) - len(bytes.TrimLeft(r.data[before:], blanks+","))
 	p := Point{Good: true}
 	err := r.decoder.Decode(&p)
 	if errors.Is(err, io.EOF) {
@@ -72,34 +81,50 @@ func (r *reader) next() error {
 	}
 	if key := strings.Join([]string{p.VM.Key(), string(p.Kind), p.Repository, string(p.ID)}, "\x00"); err == nil {
 		if r.seen[key] {
-			err = holdfast.Errorf(holdfast.KindInvalid, "%s is in the list twice", p.ID).WithField("id")
+			err = holdfast.Errorf(holdfast.KindInvalid, "restore point %s is in the list twice", p.ID).WithField("id")
 		}
 		r.seen[key] = true
 	}
 	if err != nil {
 		return r.wrong(err)
 	}
-	r.points = append(r.points, p)
+	r.points = append(r.points, p.inUTC())
 	return nil
 }
 
 // wrong says where a mistake is.
-func (r *reader) wrong(err error) error {
-	hint := "every point has at least id, vm, kind and created, and the policy that made it or manual"
+func (r *reader) wrong(cause error) error {
+	e := mistake(cause)
+	if e.Field != "" {
+		e.Field = fmt.Sprintf("[%d].%s", len(r.points), e.Field)
+	}
+	if e.Hint == "" {
+		e.Hint = "every point has at least id, vm, kind and created, and the policy that made it or manual"
+	}
+	line := 1 + bytes.Count(r.data[:r.begins], []byte("\n"))
+	e.Message = fmt.Sprintf("%s:%d: %s", r.name, line, e.Message)
+	return &e
+}
+
+// mistake says in our words what a decoder found.
+func mistake(cause error) holdfast.Error {
 	var known *holdfast.Error
-	field := ""
-	text := strings.TrimPrefix(err.Error(), "json: ")
-	if errors.As(err, &known) {
-		text, field = known.Message, known.Field
-		if known.Hint != "" {
-			hint = known.Hint
-		}
+	var wrongType *json.UnmarshalTypeError
+	var noTime *time.ParseError
+	switch {
+	case errors.As(cause, &known):
+		return *known
+	case errors.As(cause, &wrongType) && wrongType.Field == "":
+		return *holdfast.Errorf(holdfast.KindInvalid, "a restore point is an object, not a %s", wrongType.Value)
+	case errors.As(cause, &wrongType):
+		return *holdfast.Errorf(holdfast.KindInvalid, "%s is a %s", wrongType.Field, wrongType.Value).WithField(wrongType.Field).
+			WithHint("texts and times stand in quotation marks; good, manual, base, temporary and outdated are true or false")
+	case errors.As(cause, &noTime):
+		return *holdfast.Errorf(holdfast.KindInvalid, "%q is not a moment", strings.Trim(noTime.Value, `"`)).WithHint("write it with its zone, such as 2026-05-01T00:15:00Z")
+	case errors.Is(cause, io.ErrUnexpectedEOF), errors.Is(cause, io.EOF):
+		return *holdfast.Errorf(holdfast.KindInvalid, "the list breaks off")
 	}
-	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
-		text = "the list breaks off"
-	}
-	line := 1 + bytes.Count(r.data[:min(r.decoder.InputOffset(), int64(len(r.data)))], []byte("\n"))
-	return holdfast.Errorf(holdfast.KindInvalid, "restore point %d, line %d: %s", len(r.points)+1, line, text).WithHint("%s", hint).WithField(field)
+	return *holdfast.Errorf(holdfast.KindInvalid, "%s", strings.TrimPrefix(cause.Error(), "json: "))
 }
 
 // check refuses what can be no point, and what says two things at once.
@@ -112,12 +137,12 @@ func (p Point) check() error {
 	case p.Created.IsZero():
 		return missing("created")
 	case p.Policy == "" && !p.Manual:
-		return holdfast.Errorf(holdfast.KindInvalid, "%s says neither which policy made it nor that it was made by hand", p.ID).WithField("policy").
+		return holdfast.Errorf(holdfast.KindInvalid, "restore point %s says neither which policy made it nor that it was made by hand", p.ID).WithField("policy").
 			WithHint(`write "policy" with a name, or "manual": true`)
 	case (p.Manual || p.Temporary) && p.Flags != 0:
-		return holdfast.Errorf(holdfast.KindInvalid, "%s bears flags, which points that are made by hand or for a session alone do not", p.ID).WithField("flags")
+		return holdfast.Errorf(holdfast.KindInvalid, "restore point %s bears flags, which points that are made by hand or for a session alone do not", p.ID).WithField("flags")
 	case p.Base && p.Kind != holdfast.PointSnapshot:
-		return holdfast.Errorf(holdfast.KindInvalid, "%s is no snapshot, and nothing else is the base of changed ranges", p.ID).WithField("base")
+		return holdfast.Errorf(holdfast.KindInvalid, "restore point %s is no snapshot, and nothing else is the base of changed ranges", p.ID).WithField("base")
 	}
 	switch p.Kind {
 	case holdfast.PointSnapshot, holdfast.PointBackup, holdfast.PointArchive:
@@ -148,14 +173,14 @@ func Machines(points []Point) [][]Point {
 	return machines
 }
 
-// PolicyOf names the policy that made the newest of a machine's points; "" when no policy made any. By the points alone it is the
-// one that protects the machine.
-func PolicyOf(points []Point) string {
-	var newest Point
+// Latest returns the newest of a machine's points that a policy made; the zero Point when none did. By the points alone its
+// policy is the one that protects the machine.
+func Latest(points []Point) Point {
+	var latest Point
 	for _, p := range points {
-		if p.Policy != "" && (newest.Policy == "" || newest.compare(p) < 0) {
-			newest = p
+		if p.Policy != "" && (latest.Policy == "" || latest.compare(p) < 0) {
+			latest = p
 		}
 	}
-	return newest.Policy
+	return latest
 }

@@ -41,6 +41,14 @@ type Point struct {
 	Outdated bool `json:"outdated,omitempty"`
 }
 
+// inUTC returns the point with its times in UTC, as they are written.
+func (p Point) inUTC() Point {
+	for _, t := range []*time.Time{&p.Slot, &p.Created, &p.LockedUntil} {
+		*t = written(*t)
+	}
+	return p
+}
+
 // byPerson reports whether a person started the policy that made the point, so that it never had a flag.
 func (p Point) byPerson() bool {
 	return p.Flags == 0 && p.Slot.IsZero() && !p.Manual && !p.Temporary && !p.Outdated

@@ -53,7 +53,7 @@ func (v Verdict) MarshalJSON() ([]byte, error) {
 		Verdict string         `json:"verdict"` // keep or remove
 		Until   time.Time      `json:"until,omitzero"`
 		Reasons []Reason       `json:"reasons"`
-	}{v.Point, v.Lost, v.word(), written(v.Until), v.Reasons})
+	}{v.Point.inUTC(), v.Lost, v.word(), written(v.Until), v.Reasons})
 }
 
 func (v Verdict) word() string {
