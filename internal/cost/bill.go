@@ -19,8 +19,8 @@ func (v *Machine) bill(c *Costs, p *place, month int) {
 	if p.kind == holdfast.PointArchive {
 		b.copied(p.source, u)
 	}
-	if p.repository.Region != "" { // else it is no service of Azure's
-		b.stored(p, u)
+	b.stored(p, u)
+	if p.repository.Region != "" { // requests to what is no service of Azure's are nobody's business
 		b.requests(p, u)
 		b.proofs(p.repository, u)
 	}
@@ -38,13 +38,7 @@ func (b biller) line(l Line, q Quote, quantity sum, divisor *big.Int) {
 	if quantity.isZero() {
 		return
 	}
-	l.Unit, l.UnitPrice, l.Price = q.Row.Unit, q.Row.Price, PriceValid
-	switch {
-	case !q.Known:
-		l.Price = PriceUnknown
-	case q.Approximate:
-		l.Price = PriceApproximate
-	}
+	l.Unit, l.UnitPrice, l.Price = q.Row.Unit, q.Row.Price, q.Kind
 	l.Quantity, l.Cost = quantity.per(divisor), quantity.price(l.UnitPrice, divisor)
 	b.costs.add(l)
 }

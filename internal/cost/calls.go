@@ -3,7 +3,6 @@ package cost
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -24,19 +23,13 @@ type Place struct {
 type Calls struct {
 	meters   map[callKey]*callMeter
 	regions  map[Place]*regionCount
-	findings map[findingKey]*Finding
+	work     map[Work]requests
+	findings []*Finding
 }
 
 type callKey struct {
 	place Place
 	class Class
-}
-
-type findingKey struct {
-	kind  FindingKind
-	place Place
-	class Class
-	vm    string
 }
 
 // callMeter is one token bucket, and how full it was.
@@ -49,6 +42,7 @@ type callMeter struct {
 	minute, hour         interval
 	busyMinute, busyHour interval
 	total                int64
+	throttled            *Finding // nil until it is
 }
 
 // interval is a minute or an hour of the clock, and how many requests lie in it.
@@ -60,11 +54,18 @@ const (
 )
 
 // regionCount is how many snapshots exist in a region.
-type regionCount struct{ snapshots int64 }
+type regionCount struct {
+	snapshots int64
+	passed    *Finding // nil until there are too many
+}
 
 // NewCalls makes a counter that has seen nothing; all buckets are full.
 func NewCalls() *Calls {
-	return &Calls{meters: map[callKey]*callMeter{}, regions: map[Place]*regionCount{}, findings: map[findingKey]*Finding{}}
+	c := &Calls{meters: map[callKey]*callMeter{}, regions: map[Place]*regionCount{}, work: map[Work]requests{}}
+	for _, w := range []Work{WorkSnapshot, WorkBackup, WorkFirstBackup, WorkRemove} {
+		c.work[w] = requestsOf(w)
+	}
+	return c
 }
 
 // At says that n requests of a class are sent at an instant.
@@ -104,8 +105,11 @@ func (c *Calls) take(m *callMeter, at, n int64) {
 	m.hour.add(at, secondsPerHour, n, &m.busyHour)
 	if m.level < 0 {
 		owed := -m.level
-		wait := time.Duration((owed+m.bucket.perMinute-1)/m.bucket.perMinute) * time.Second
-		c.find(findingKey{kind: FindingThrottled, place: m.place, class: m.class}, at, m.bucket.size+(owed+secondsPerMinute-1)/secondsPerMinute, m.bucket.size, wait)
+		wait := (owed + m.bucket.perMinute - 1) / m.bucket.perMinute
+		if m.throttled == nil {
+			m.throttled = c.find(Finding{Kind: FindingThrottled, Subscription: m.place.Subscription, Region: m.place.Region, Class: m.class, Limit: m.bucket.size})
+		}
+		m.throttled.passed(at, m.bucket.size+(owed+secondsPerMinute-1)/secondsPerMinute, wait)
 	}
 }
 
@@ -120,20 +124,24 @@ func (i *interval) add(at, length, n int64, busiest *interval) {
 	}
 }
 
-// find notes that a limit was passed.
-func (c *Calls) find(k findingKey, at, asked, limit int64, wait time.Duration) {
-	f := c.findings[k]
+// find adds a finding.
+func (c *Calls) find(f Finding) *Finding {
+	c.findings = append(c.findings, &f)
+	return &f
+}
+
+// passed notes that the limit of a finding was passed at an instant.
+func (f *Finding) passed(at, asked, wait int64) {
 	when := time.Unix(at, 0).UTC()
-	if f == nil {
-		f = &Finding{
-			Kind: k.kind, Subscription: k.place.Subscription, Region: k.place.Region, Class: k.class, VM: holdfast.ResourceID(k.vm),
-			First: when, Limit: limit,
-		}
-		c.findings[k] = f
+	if f.Times == 0 {
+		f.First = when
 	}
-	f.Times++
+	if f.Times == 0 || !when.Equal(f.last) {
+		f.Times++
+		f.last = when
+	}
 	if asked > f.Asked {
-		f.Worst, f.Asked, f.Wait = when, asked, wait
+		f.Worst, f.Asked, f.WaitSeconds = when, asked, wait
 	}
 }
 
@@ -151,6 +159,8 @@ type Caller struct {
 	made   int64
 	open   int64 // snapshots of each disk that are open for reading
 	opened int64 // since when
+
+	tooMany, tooFast, tooOpen *Finding // nil until they are
 }
 
 // Machine adds a machine.
@@ -168,7 +178,7 @@ func (c *Calls) Machine(vm holdfast.InventoryVM) *Caller {
 
 // Do says that a piece of work begins at an instant. Works of a machine at the same instant run at the same time.
 func (v *Caller) Do(at time.Time, w Work) {
-	r := requestsOf(w)
+	r := v.calls.work[w]
 	now := at.Unix()
 	for i, m := range v.meters {
 		v.calls.take(m, now, r.machine[i]+v.disks*r.disk[i])
@@ -196,14 +206,17 @@ func (v *Caller) snapshot(at int64) {
 	v.kept++
 	v.region.snapshots += v.disks
 	if v.kept > snapshotsOfDiskMax {
-		v.find(FindingSnapshotsOfDisk, at, v.kept, snapshotsOfDiskMax)
+		v.find(&v.tooMany, FindingSnapshotsOfDisk, snapshotsOfDiskMax).passed(at, v.kept, 0)
 	}
 	if v.region.snapshots > snapshotsOfRegionMax {
-		v.calls.find(findingKey{kind: FindingSnapshotsOfRegion, place: v.place}, at, v.region.snapshots, snapshotsOfRegionMax, 0)
+		if v.region.passed == nil {
+			v.region.passed = v.calls.find(Finding{Kind: FindingSnapshotsOfRegion, Subscription: v.place.Subscription, Region: v.place.Region, Limit: snapshotsOfRegionMax})
+		}
+		v.region.passed.passed(at, v.region.snapshots, 0)
 	}
 	oldest := &v.recent[v.made%snapshotRateMax]
 	if v.made >= snapshotRateMax && at-*oldest < snapshotRateWindow {
-		v.find(FindingSnapshotRate, at, snapshotRateMax+1, snapshotRateMax)
+		v.find(&v.tooFast, FindingSnapshotRate, snapshotRateMax).passed(at, snapshotRateMax+1, 0)
 	}
 	*oldest = at
 	v.made++
@@ -227,12 +240,16 @@ func (v *Caller) access(at, n int64) {
 	}
 	v.open += n
 	if v.open > accessOfFamilyMax {
-		v.find(FindingAccessOfFamily, at, v.open, accessOfFamilyMax)
+		v.find(&v.tooOpen, FindingAccessOfFamily, accessOfFamilyMax).passed(at, v.open, 0)
 	}
 }
 
-func (v *Caller) find(kind FindingKind, at, asked, limit int64) {
-	v.calls.find(findingKey{kind: kind, place: v.place, vm: string(v.vm)}, at, asked, limit, 0)
+// find returns the finding about this machine that belongs into a field, and makes it when it is the first time.
+func (v *Caller) find(field **Finding, kind FindingKind, limit int64) *Finding {
+	if *field == nil {
+		*field = v.calls.find(Finding{Kind: kind, Subscription: v.place.Subscription, Region: v.place.Region, VM: v.vm, Limit: limit})
+	}
+	return *field
 }
 
 // CallReport is how many requests are sent.
@@ -272,7 +289,7 @@ func (c *Calls) Report() CallReport {
 	slices.SortFunc(r.Busiest, func(a, b Busiest) int {
 		return cmp.Or(cmp.Compare(a.Subscription, b.Subscription), cmp.Compare(a.Class, b.Class), cmp.Compare(a.Region, b.Region))
 	})
-	for _, f := range slices.SortedFunc(maps.Values(c.findings), compareFindings) {
+	for _, f := range slices.SortedFunc(slices.Values(c.findings), compareFindings) {
 		found := *f
 		found.Message = found.sentence()
 		r.Findings = append(r.Findings, found)
@@ -291,7 +308,7 @@ func (f Finding) sentence() string {
 	switch f.Kind {
 	case FindingThrottled:
 		return fmt.Sprintf("at %s %d %s are asked for in the subscription %s, where %d may be at once; the last of them waits %s",
-			at, f.Asked, f.Class, f.Subscription, f.Limit, f.Wait)
+			at, f.Asked, f.Class, f.Subscription, f.Limit, time.Duration(f.WaitSeconds)*time.Second)
 	case FindingSnapshotsOfDisk:
 		return fmt.Sprintf("at %s each disk of %s would have %d snapshots; Azure allows %d", at, f.VM.Name(), f.Asked, f.Limit)
 	case FindingSnapshotRate:

@@ -53,8 +53,9 @@ func changed(size int64, rate float64, seconds int64) int64 {
 	if seconds <= 0 {
 		return 0
 	}
+	const dust = 1e-14 // what the logarithm leaves: ten percent of a GB are ten percent, and not one byte more
 	share := -math.Expm1(-rate * float64(seconds))
-	return min(size, int64(math.Ceil(float64(size)*share)))
+	return min(size, int64(math.Ceil(float64(size)*share*(1-dust))))
 }
 
 func (c *chain) changed(seconds int64) int64 { return changed(c.size, c.rate, seconds) }
@@ -107,8 +108,7 @@ type freed struct {
 
 // remove takes a point out of the chain. There must be one of that time.
 func (c *chain) remove(created int64) freed {
-	i, found := slices.BinarySearchFunc(c.points, created, point.compare)
-	holdfast.Invariant(found, "no point of %s is there to be removed", time.Unix(created, 0).UTC())
+	i := c.find(created)
 	f := freed{bytes: c.base() + c.change, span: created - c.began, atBegan: true}
 	if i > 0 {
 		f.span, f.atBegan = created-c.points[i-1].created, false
@@ -125,6 +125,21 @@ func (c *chain) remove(created int64) freed {
 	c.cut(i)
 	f.bytes -= c.base() + c.change
 	return f
+}
+
+// find returns the place of a point. It looks at the oldest ones first: nearly always it is one of them that goes.
+func (c *chain) find(created int64) int {
+	const oldest = 4
+	for i := range min(oldest, len(c.points)) {
+		if c.points[i].created == created {
+			return i
+		}
+	}
+	i, found := slices.BinarySearchFunc(c.points, created, point.compare)
+	if !found {
+		holdfast.Invariant(false, "no point of %s is there to be removed", time.Unix(created, 0).UTC())
+	}
+	return i
 }
 
 func (c *chain) setGap(i int, gap int64) {
@@ -147,24 +162,24 @@ func (p point) compare(created int64) int { return int(min(1, max(-1, p.created-
 // owed returns for how many seconds, in the mean, what was freed must still be paid for when it goes at a time and storage has
 // a minimum. What a point holds was written when it was made, or long before: of its data the share e^(−rate × x) is older than
 // x seconds. So it is the mean of (minimum − age), where that is more than nothing, over this distribution.
-func (f freed) owed(c *chain, created, removed, minimum int64) int64 {
+func (f freed) owed(rate float64, created, removed, minimum int64) int64 {
 	most := float64(minimum - (removed - created)) // of what was written when the point was made
 	span := float64(f.span)
 	switch {
 	case f.bytes == 0 || most <= 0:
 		return 0
-	case f.span == 0 || math.IsInf(c.rate, 1): // all of it was written then
+	case f.span == 0 || math.IsInf(rate, 1): // all of it was written then
 		return int64(math.Round(most))
-	case c.rate == 0: // nothing ever changes: all of it was written at the beginning
+	case rate == 0: // nothing ever changes: all of it was written at the beginning
 		return int64(math.Round(max(0, most-span)))
 	}
 	reach := min(most, span)
-	young := -math.Expm1(-c.rate * reach) // the share that is younger than reach
-	mean := most*young - young/c.rate + reach*(1-young)
+	young := -math.Expm1(-rate * reach) // the share that is younger than reach
+	mean := most*young - young/rate + reach*(1-young)
 	if f.atBegan {
-		mean += max(0, most-span) * math.Exp(-c.rate*span)
+		mean += max(0, most-span) * math.Exp(-rate*span)
 	} else {
-		mean /= -math.Expm1(-c.rate * span)
+		mean /= -math.Expm1(-rate * span)
 	}
-	return int64(math.Round(max(0, mean)))
+	return int64(math.Round(min(most, max(0, mean)))) // of tiny rates little is left but what rounding leaves
 }

@@ -154,7 +154,9 @@ type Finding struct {
 	Worst        time.Time           `json:"worst"`           // when most was asked
 	Asked        int64               `json:"asked"`           // then
 	Limit        int64               `json:"limit"`
-	Times        int64               `json:"times"`              // how often it was passed
-	Wait         time.Duration       `json:"waitNanos,omitzero"` // of throttled: until Azure has taken what was asked at the worst instant
+	Times        int64               `json:"times"`                 // how often it was passed
+	WaitSeconds  int64               `json:"waitSeconds,omitempty"` // of throttled: until Azure has taken what was asked at the worst instant
 	Message      string              `json:"message"`
+
+	last time.Time // when it was passed last
 }

@@ -155,7 +155,7 @@ func (v *Machine) Removed(p Point, at time.Time) {
 	u := place.now()
 	u.writes += writesPerRemove
 	for i, minimum := range minimums {
-		u.early[i].addProduct(freed.bytes, freed.owed(&place.chain, created, removed, int64(minimum.days)*secondsPerDay))
+		u.early[i].addProduct(freed.bytes, freed.owed(place.rate, created, removed, int64(minimum.days)*secondsPerDay))
 	}
 }
 

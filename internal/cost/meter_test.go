@@ -1,6 +1,8 @@
 package cost_test
 
 import (
+	"errors"
+	"math"
 	"testing"
 	"time"
 
@@ -61,5 +63,176 @@ func TestMeter_SnapshotsByHand(t *testing.T) {
 	}
 	if c := r.Months[0].Costs; c.Total != c.Snapshots || !r.Months[0].Whole || len(r.Months) != 1 {
 		t.Errorf("%+v", r)
+	}
+}
+
+// linesOf returns the quantity and cost of each line, by part, meter and tier.
+func linesOf(c cost.Costs) map[string][2]float64 {
+	lines := map[string][2]float64{}
+	for _, l := range c.Lines {
+		lines[string(l.Part)+" "+l.Meter+" "+string(l.Tier)] = [2]float64{l.Quantity, l.Cost.Float()}
+	}
+	return lines
+}
+
+func near(a, b float64) bool { return math.Abs(a-b) <= 1e-8*max(1, math.Abs(b)) }
+
+// By hand: 100 GiB, of which 40 % are data and half is left after compression, so 20 GiB are stored; 10 % change a day. Two backups a
+// day apart go to the cool tier of another European region, the first is removed after ten days.
+func TestMeter_BackupsByHand(t *testing.T) {
+	m := meter(t, func(s *cost.Setting) {
+		s.Assumptions = cost.Assumptions{Occupied: 0.4, DailyChurn: 0.1, Compression: 0.5}
+		s.Repositories = []cost.Repository{{Name: "north", Region: "northeurope", Tier: holdfast.TierCool, ReadEvery: 31 * 24 * time.Hour}}
+	})
+	v := m.Machine(vm("a", 100), cost.Protection{Policy: "gold"})
+	first := cost.Point{Kind: holdfast.PointBackup, Repository: "north", Created: begin()}
+	second := cost.Point{Kind: holdfast.PointBackup, Repository: "north", Created: begin().AddDate(0, 0, 1)}
+	v.Made(first)
+	v.Made(second)
+	v.Removed(first, begin().AddDate(0, 0, 10))
+	got := linesOf(m.Report(begin().AddDate(0, 1, 0)).Months[0].Costs)
+
+	kept := 20 + 2*9/31.0 // GiB in the mean: 20 all the month, and the 2 that the first alone holds for nine days
+	// What the first alone held, 2 GiB, was written when it was made, for there was nothing before: 20 days too early.
+	early := 2 * 20 / 31.0
+	requests := 2 // points
+	for line, want := range map[string][2]float64{
+		"backups newest point cool":        {20, 20 * 0.01},
+		"backups older points cool":        {kept - 20, (kept - 20) * 0.01},
+		"backups early deletion cool":      {early, early * 0.01},
+		"traffic data moved ":              {22, 22 * 0.02},
+		"transactions write requests cool": {float64(640+64+requests*cost.WritesPerPoint+1) / 1e4, float64(640+64+requests*cost.WritesPerPoint+1) / 1e4 * 0.1},
+		"transactions read requests cool":  {(float64(requests*cost.ReadsPerPoint) + kept*32) / 1e4, (float64(requests*cost.ReadsPerPoint) + kept*32) / 1e4 * 0.01},
+		"transactions list requests cool":  {float64(requests*cost.ListsPerPoint) / 1e4, float64(requests*cost.ListsPerPoint) / 1e4 * 0.05},
+		"transactions other requests cool": {float64(requests*cost.OthersPerPoint) / 1e4, float64(requests*cost.OthersPerPoint) / 1e4 * 0.004},
+		"transactions data read cool":      {kept, kept * 0.01}, // all that is stored is read once a month to prove it
+	} {
+		if !near(got[line][0], want[0]) || !near(got[line][1], want[1]) {
+			t.Errorf("%s: %v for %v, by hand %v for %v", line, got[line][0], got[line][1], want[0], want[1])
+		}
+		delete(got, line)
+	}
+	if len(got) > 0 {
+		t.Errorf("more lines: %v", got)
+	}
+}
+
+// By hand: an archive is copied from a cool repository in another continent: read there, moved from there, kept for a day, owed for 179.
+func TestMeter_ArchivesByHand(t *testing.T) {
+	m := meter(t, func(s *cost.Setting) {
+		s.Assumptions = cost.Assumptions{Occupied: 0.5, DailyChurn: 0.03, Compression: 0.5}
+		s.Repositories = []cost.Repository{
+			{Name: "west", Region: "westeurope", Tier: holdfast.TierCool},
+			{Name: "vault", Region: "eastus", Tier: holdfast.TierArchive, Immutable: true},
+		}
+	})
+	v := m.Machine(vm("a", 128), cost.Protection{Policy: "gold"})
+	archive := cost.Point{Kind: holdfast.PointArchive, Repository: "vault", Source: "west", Created: begin()}
+	v.Made(archive)
+	v.Removed(archive, begin().AddDate(0, 0, 1))
+	got := linesOf(m.Report(begin().AddDate(0, 1, 0)).Months[0].Costs)
+	for line, want := range map[string][2]float64{
+		"archives newest point archive":       {32 / 31.0, 32 / 31.0 * 0.00099},
+		"archives early deletion archive":     {32 * 179 / 31.0, 32 * 179 / 31.0 * 0.00099},
+		"traffic data moved ":                 {32, 32 * 0.05},
+		"transactions data read cool":         {32, 32 * 0.01},
+		"transactions read requests cool":     {1024 / 1e4, 1024 / 1e4 * 0.01},
+		"transactions write requests archive": {1024 / 1e4, 1024 / 1e4 * 0.1},
+	} {
+		if !near(got[line][0], want[0]) || !near(got[line][1], want[1]) {
+			t.Errorf("%s: %v for %v, by hand %v for %v", line, got[line][0], got[line][1], want[0], want[1])
+		}
+	}
+	if _, ok := got["transactions write requests hot"]; !ok {
+		t.Errorf("what is not data does not lie in the hot tier: %v", got)
+	}
+}
+
+// Where Holdfast reads elsewhere, plain bytes cross the border to there and compressed ones the border to the repository; a backup
+// that reads everything moves everything.
+func TestMeter_ReaderElsewhere(t *testing.T) {
+	m := meter(t, func(s *cost.Setting) {
+		s.Reader = "northeurope"
+		s.Assumptions = cost.Assumptions{Occupied: 1, DailyChurn: 0.1, Compression: 0.5}
+	})
+	v := m.Machine(vm("a", 10), cost.Protection{Policy: "gold"})
+	for day := range 3 {
+		v.Made(cost.Point{Kind: holdfast.PointBackup, Repository: "main", Created: begin().AddDate(0, 0, day), Full: day == 2})
+	}
+	moved := map[string]float64{}
+	for _, l := range m.Report(begin().AddDate(0, 1, 0)).Months[0].Costs.Lines {
+		if l.Part == cost.PartTraffic {
+			moved[l.Region+" "+l.ToRegion] = l.Quantity
+		}
+	}
+	if !near(moved["westeurope northeurope"], 10+1+10) || !near(moved["northeurope westeurope"], 5+0.5+0.5) || len(moved) != 2 {
+		t.Errorf("moved %v", moved)
+	}
+}
+
+// Locks of what points share are moved once in a window of ten days, not by each point.
+func TestMeter_LocksAreMovedOnceInAWindow(t *testing.T) {
+	m := meter(t, func(s *cost.Setting) {
+		s.Assumptions = cost.Assumptions{Occupied: 1, DailyChurn: 0, Compression: 1}
+		s.Repositories[0].Immutable = true
+	})
+	v := m.Machine(vm("a", 10), cost.Protection{})
+	for day := range 30 {
+		v.Made(cost.Point{Kind: holdfast.PointBackup, Repository: "main", Created: begin().AddDate(0, 0, day)})
+	}
+	for _, l := range m.Report(begin().AddDate(0, 1, 0)).Months[0].Costs.Lines {
+		if want := float64(30*cost.OthersPerPoint+2*320) / 1e4; l.Meter == "other requests" && !near(l.Quantity, want) {
+			t.Errorf("%v other requests, want %v: 320 packs at day 10 and at day 20", l.Quantity, want)
+		}
+	}
+}
+
+// A point that was there before costs storage from the beginning on and no requests; months are those of the calendar, cut at both
+// ends; and a folder costs nothing.
+func TestMeter_Edges(t *testing.T) {
+	s := cost.Setting{Prices: prices(t), Assumptions: cost.DefaultAssumptions(), Repositories: []cost.Repository{{Name: "folder"}}}
+	from := time.Date(2026, 1, 20, 12, 0, 0, 0, time.UTC)
+	m, err := cost.NewMeter(s, from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := m.Machine(vm("a", 10), cost.Protection{})
+	v.Made(cost.Point{Kind: holdfast.PointSnapshot, Created: from.AddDate(0, -1, 0)})
+	v.Made(cost.Point{Kind: holdfast.PointBackup, Repository: "folder", Created: from.AddDate(0, -1, 0)})
+	v.Made(cost.Point{Kind: holdfast.PointBackup, Repository: "unheard of", Created: from})
+	r := m.Report(time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC))
+	if len(r.Months) != 3 || r.Months[0].Whole || !r.Months[1].Whole || r.Months[2].Whole || r.Typical() != 1 {
+		t.Fatalf("months %+v", r.Months)
+	}
+	days := []float64{11.5 / 31, 1, 1.0 / 31}
+	for i, month := range r.Months {
+		if want := 5 * days[i] * 0.05; !near(month.Costs.Total.Float(), want) || month.Costs.Total != month.Costs.Snapshots {
+			t.Errorf("month %d costs %v, want %v", i, month.Costs.Total.Float(), want)
+		}
+		for _, l := range month.Costs.Lines {
+			if (l.Price == cost.PriceNotApplicable) != (l.Repository != "") {
+				t.Errorf("line %+v", l)
+			}
+		}
+	}
+}
+
+func TestMeter_Refused(t *testing.T) {
+	twice := []cost.Repository{{Name: "a"}, {Name: "a"}}
+	for _, c := range []struct {
+		setting cost.Setting
+		field   string
+	}{
+		{cost.Setting{}, ""},
+		{cost.Setting{Prices: prices(t), Assumptions: cost.Assumptions{Occupied: 1.1}}, "occupied"},
+		{cost.Setting{Prices: prices(t), Assumptions: cost.Assumptions{DailyChurn: -0.1}}, "dailyChurn"},
+		{cost.Setting{Prices: prices(t), Assumptions: cost.Assumptions{Compression: math.NaN()}}, "compression"},
+		{cost.Setting{Prices: prices(t), Repositories: twice}, "repositories"},
+	} {
+		_, err := cost.NewMeter(c.setting, begin())
+		var e *holdfast.Error
+		if !errors.As(err, &e) || e.Field != c.field {
+			t.Errorf("%+v: %v, want the field %q", c.setting, err, c.field)
+		}
 	}
 }

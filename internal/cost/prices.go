@@ -106,29 +106,49 @@ func (p *Prices) Rows() []PriceRow {
 
 // Quote is the answer to the question what something costs.
 type Quote struct {
-	Row         PriceRow
-	Known       bool // false: the table has no such price, and the cost counts as nothing
-	Approximate bool // the price is that of another region, redundancy or tier
+	Row  PriceRow
+	Kind PriceKind
+}
+
+// PriceKind says what a price is worth.
+type PriceKind string
+
+// The kinds of price.
+const (
+	PriceValid         PriceKind = "valid"
+	PriceApproximate   PriceKind = "approximate"   // that of another region, redundancy or tier
+	PriceUnknown       PriceKind = "unknown"       // there is none; the cost counts as nothing
+	PriceNotApplicable PriceKind = "notApplicable" // it is no service of Azure's; the cost counts as nothing
+)
+
+// worth is the kind of a price that was found.
+func worth(exact bool) PriceKind {
+	if exact {
+		return PriceValid
+	}
+	return PriceApproximate
 }
 
 // quote finds the price of an item that is sold by region. A region without a price of its own gets that of the default
 // region; of a redundancy that is priced in neither, the price of LRS.
 func (p *Prices) quote(item Item, tier holdfast.Tier, redundancy Redundancy, region string) Quote {
-	approximate := false
+	exact := true
 	switch {
+	case region == "":
+		return Quote{Row: PriceRow{Unit: item.PriceUnit()}, Kind: PriceNotApplicable}
 	case !item.tiered():
 		tier = ""
 	case tier == holdfast.TierInferred || tier == "":
-		tier, approximate = holdfast.TierHot, true // what a storage account is born with
+		tier, exact = holdfast.TierHot, false // what a storage account is born with
 	}
 	for _, r := range []Redundancy{redundancy, LRS} {
 		for _, where := range []string{region, p.defaultRegion} {
 			if row, ok := p.rows[key{item: item, tier: tier, redundancy: r, region: where}]; ok {
-				return Quote{Row: row, Known: true, Approximate: approximate || where != region || r != redundancy}
+				return Quote{Row: row, Kind: worth(exact && where == region && r == redundancy)}
 			}
 		}
 	}
-	return Quote{}
+	return Quote{Row: PriceRow{Unit: item.PriceUnit()}, Kind: PriceUnknown}
 }
 
 // traffic finds the price of bytes that leave a region for another. From a region whose continent is not known the default
@@ -141,8 +161,8 @@ func (p *Prices) traffic(from, to string) Quote {
 	}
 	for _, c := range []Continent{target, ""} {
 		if row, ok := p.rows[key{item: ItemTraffic, from: source, to: c}]; ok {
-			return Quote{Row: row, Known: true, Approximate: !known || !targetKnown}
+			return Quote{Row: row, Kind: worth(known && targetKnown)}
 		}
 	}
-	return Quote{}
+	return Quote{Row: PriceRow{Unit: UnitGB}, Kind: PriceUnknown}
 }

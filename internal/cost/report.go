@@ -80,17 +80,6 @@ const (
 	meterTraffic   = "data moved"
 )
 
-// PriceKind says what a price is worth.
-type PriceKind string
-
-// The kinds of price.
-const (
-	PriceValid         PriceKind = "valid"
-	PriceApproximate   PriceKind = "approximate" // that of another region, redundancy or tier
-	PriceUnknown       PriceKind = "unknown"     // there is none; the cost counts as nothing
-	PriceNotApplicable PriceKind = "notApplicable"
-)
-
 // Line is a quantity and what it costs. Lines that differ in quantity and cost alone are one.
 type Line struct {
 	Part       Part          `json:"part"`

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/holdfast-backup/holdfast"
@@ -15,14 +14,14 @@ type WarningKind string
 
 // The warnings.
 const (
-	RetentionTooShortForCoolStorage      WarningKind = "retentionTooShortForCoolStorage"
-	BackupToDifferentRegion              WarningKind = "backupToDifferentRegion"
-	StorageCouldBeCheaper                WarningKind = "storageCouldBeCheaper"
-	PriceIsApproximate                   WarningKind = "priceIsApproximate"
-	VMHasNoDisks                         WarningKind = "vmHasNoDisks"
-	SnapshotsRetentionAffectsCosts       WarningKind = "snapshotsRetentionAffectsCosts"
-	SnapshotsRetentionAffectsTrafficCost WarningKind = "snapshotsRetentionAffectsTrafficCosts"
-	SimulationShortened                  WarningKind = "simulationShortened"
+	RetentionTooShortForCoolStorage       WarningKind = "retentionTooShortForCoolStorage"
+	BackupToDifferentRegion               WarningKind = "backupToDifferentRegion"
+	StorageCouldBeCheaper                 WarningKind = "storageCouldBeCheaper"
+	PriceIsApproximate                    WarningKind = "priceIsApproximate"
+	VMHasNoDisks                          WarningKind = "vmHasNoDisks"
+	SnapshotsRetentionAffectsCosts        WarningKind = "snapshotsRetentionAffectsCosts"
+	SnapshotsRetentionAffectsTrafficCosts WarningKind = "snapshotsRetentionAffectsTrafficCosts"
+	SimulationShortened                   WarningKind = "simulationShortened"
 )
 
 // Warning is something about the costs of a policy that a person should think about.
@@ -30,8 +29,9 @@ type Warning struct {
 	Kind       WarningKind           `json:"kind"`
 	Policy     string                `json:"policy"`
 	Repository string                `json:"repository,omitempty"`
-	Rows       []Row                 `json:"rows,omitempty"` // of the policy, that are meant
-	VMs        []holdfast.ResourceID `json:"vms"`            // that are concerned, by id
+	Region     string                `json:"region,omitempty"` // that something leaves, or that has no price of its own
+	Rows       []Row                 `json:"rows,omitempty"`   // of the policy, that are meant
+	VMs        []holdfast.ResourceID `json:"vms"`              // that are concerned, by id
 	Message    string                `json:"message"`
 	Hint       string                `json:"hint"`
 }
@@ -63,26 +63,26 @@ func (m *Meter) warnings(r Report) []Warning {
 		slices.SortFunc(c.warnings[i].VMs, func(a, b holdfast.ResourceID) int { return cmp.Compare(a.Key(), b.Key()) })
 	}
 	slices.SortStableFunc(c.warnings, func(a, b Warning) int {
-		return cmp.Or(cmp.Compare(a.Policy, b.Policy), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Repository, b.Repository))
+		return cmp.Or(cmp.Compare(a.Policy, b.Policy), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Repository, b.Repository), cmp.Compare(a.Region, b.Region))
 	})
 	return append([]Warning{}, c.warnings...)
 }
 
-// collector gathers warnings: one for each kind, policy and repository.
+// collector gathers warnings: one for each kind, policy, repository and region.
 type collector struct {
 	warnings []Warning
 	index    map[warningKey]int
 }
 
 type warningKey struct {
-	kind               WarningKind
-	policy, repository string
+	kind                       WarningKind
+	policy, repository, region string
 }
 
 // add notes a warning about a machine. Of warnings that are one the first message stands.
 func (c *collector) add(v *Machine, w Warning) {
 	w.Policy = v.protection.Policy
-	k := warningKey{w.Kind, w.Policy, w.Repository}
+	k := warningKey{w.Kind, w.Policy, w.Repository, w.Region}
 	i, known := c.index[k]
 	if !known {
 		i = len(c.warnings)
@@ -123,7 +123,7 @@ func (v *Machine) judgeRows(c *collector) {
 
 func elsewhere(r *Repository, from string, rows []Row) Warning {
 	return Warning{
-		Kind: BackupToDifferentRegion, Repository: r.Name, Rows: rows,
+		Kind: BackupToDifferentRegion, Repository: r.Name, Region: from, Rows: rows,
 		Message: fmt.Sprintf("what is written to %s leaves the region %s for %s, which is charged by the GB", r.Name, from, r.Region),
 		Hint:    "use a repository in the same region, unless a copy elsewhere is what you want",
 	}
@@ -154,7 +154,7 @@ func (v *Machine) judgePlaces(c *collector) {
 		}
 		if p.wholeAgain && reader != "" && reader != v.vm.Region {
 			c.add(v, Warning{
-				Kind: SnapshotsRetentionAffectsTrafficCost, Repository: r.Name, Rows: v.rowsInto(p),
+				Kind: SnapshotsRetentionAffectsTrafficCosts, Repository: r.Name, Region: v.vm.Region, Rows: v.rowsInto(p),
 				Message: fmt.Sprintf("disks are read whole for each backup and leave the region %s for %s, since no snapshot is kept to compare with", v.vm.Region, reader),
 				Hint:    "let changed ranges be read, for which one snapshot of each disk is kept",
 			})
@@ -176,21 +176,17 @@ func (v *Machine) rowsInto(p *place) []Row {
 // judgeCosts looks at what the machine costs in the typical month.
 func (v *Machine) judgeCosts(c *collector, costs Costs) {
 	var increments Money
-	var regions []string
 	for _, l := range costs.Lines {
 		if l.Part == PartSnapshots && l.Meter == meterChange {
 			increments += l.Cost
 		}
-		if l.Price != PriceValid && !slices.Contains(regions, l.Region) {
-			regions = append(regions, l.Region)
+		if l.Price == PriceApproximate || l.Price == PriceUnknown {
+			c.add(v, Warning{
+				Kind: PriceIsApproximate, Region: l.Region,
+				Message: fmt.Sprintf("the price table lacks prices of %s; those of another region, redundancy or tier stand for them", l.Region),
+				Hint:    "give a price file that has them",
+			})
 		}
-	}
-	if len(regions) > 0 {
-		c.add(v, Warning{
-			Kind:    PriceIsApproximate,
-			Message: fmt.Sprintf("the price table lacks prices of %s; those of %s stand for them", strings.Join(regions, ", "), v.meter.setting.Prices.defaultRegion),
-			Hint:    "give a price file with the prices of these regions",
-		})
 	}
 	if increments > 0 && increments.Float() >= incrementsShare*costs.Total.Float() {
 		c.add(v, Warning{
