@@ -91,7 +91,7 @@ Work with the twin, a simulated Azure, or with a real one; the file after --azur
 
 func (a *app) rootCommand() *cobra.Command {
 	root := a.group("holdfast", "Backup and restore of Azure virtual machines", rootHelp,
-		a.demoCommand(), a.backupCommand(), a.restoreCommand(), a.repoCommand(), a.imageCommand(), a.storageCommand(), a.vmCommand(), a.inventoryCommand(), a.policyCommand(), a.slaCommand(), a.twinCommand(),
+		a.demoCommand(), a.backupCommand(), a.restoreCommand(), a.repoCommand(), a.imageCommand(), a.storageCommand(), a.vmCommand(), a.inventoryCommand(), a.policyCommand(), a.retentionCommand(), a.slaCommand(), a.twinCommand(),
 	)
 	root.Version, root.SilenceUsage, root.SilenceErrors = version(), true, true
 	root.PersistentFlags().BoolVar(&a.console.JSON, "json", false, "print the result as one JSON value on the last line")

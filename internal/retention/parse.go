@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/holdfast-backup/holdfast"
 )
@@ -143,6 +144,13 @@ func (p Point) check() error {
 		return holdfast.Errorf(holdfast.KindInvalid, "restore point %s bears flags, which points that are made by hand or for a session alone do not", p.ID).WithField("flags")
 	case p.Base && p.Kind != holdfast.PointSnapshot:
 		return holdfast.Errorf(holdfast.KindInvalid, "restore point %s is no snapshot, and nothing else is the base of changed ranges", p.ID).WithField("base")
+	}
+	for _, text := range [...]struct{ field, value string }{
+		{"id", string(p.ID)}, {"vm", string(p.VM)}, {"policy", p.Policy}, {"repository", p.Repository}, {"region", p.Region},
+	} {
+		if strings.ContainsFunc(text.value, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			return holdfast.Errorf(holdfast.KindInvalid, "%s is %q, which cannot be printed", text.field, text.value).WithField(text.field)
+		}
 	}
 	switch p.Kind {
 	case holdfast.PointSnapshot, holdfast.PointBackup, holdfast.PointArchive:

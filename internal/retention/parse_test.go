@@ -64,6 +64,7 @@ func TestParsePoints_Mistakes(t *testing.T) {
 		{strings.Replace(good, `"vm"`, `"keep":{"daily":"3 bananas"},"vm"`, 1), "how long points are kept", ""},
 		{strings.Replace(good, `"vm"`, `"keep":{"zone":"Mars"},"vm"`, 1), "not a time zone", ""},
 		{strings.Replace(good, `"vm"`, `"lockedTill":"x","vm"`, 1), `unknown field "lockedTill"`, ""},
+		{strings.Replace(good, "shop", `a\u001b[31m`, 1), "cannot be printed", "[0].policy"},
 		{"[" + good, "breaks off", ""},
 		{"[" + good + "] 1", "follows the end", ""},
 		{good[:20], "breaks off", ""},

@@ -94,7 +94,10 @@ type answer struct {
 func (w *world) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(program, args...)
 	cmd.Dir = w.dir
-	cmd.Env = append(os.Environ(), "HOLDFAST_AZURE="+w.twin.Endpoints().AzureFile, "HOLDFAST_REPO_PASSWORD="+password)
+	cmd.Env = append(os.Environ(), "HOLDFAST_REPO_PASSWORD="+password)
+	if w.twin != nil { // some commands need no cloud
+		cmd.Env = append(cmd.Env, "HOLDFAST_AZURE="+w.twin.Endpoints().AzureFile)
+	}
 	return cmd
 }
 
