@@ -89,7 +89,7 @@ func (f folders) eachCopy(name, folder string, try func(file *os.File, size int6
 	}
 	problem := error(damaged("%s is missing", name))
 	for _, root := range f {
-		file, err := os.Open(path(root, name))
+		file, err := openRegular(path(root, name))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -112,10 +112,19 @@ func tryCopy(file *os.File, try func(file *os.File, size int64) error) error {
 	if err != nil {
 		return err
 	}
-	if !info.Mode().IsRegular() {
-		return damaged("it is no file")
-	}
 	return try(file, info.Size())
+}
+
+// openRegular opens a file. Anything else that has its name is damage, and is not opened: a pipe would keep its reader waiting.
+func openRegular(name string) (*os.File, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, damaged("it is no file")
+	}
+	return os.Open(name)
 }
 
 // each calls visit with the name of every object in a folder, of data and tree by their two digits, until visit fails.
@@ -183,7 +192,7 @@ func listing(folder string) ([]string, error) {
 
 // readWhole reads a regular file of at most limit bytes.
 func readWhole(name string, limit int64) ([]byte, error) {
-	file, err := os.Open(name)
+	file, err := openRegular(name)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package repo_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"iter"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/blob"
 	"github.com/holdfast-backup/holdfast/internal/blob/mem"
 	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/repo/layout"
 	"github.com/holdfast-backup/holdfast/internal/repo/repotest"
 )
 
@@ -190,5 +192,31 @@ func TestCollect_CondemnedPacksComeBack(t *testing.T) {
 	c.mustHold(t, c.store, nil)
 	for id, want := range c.points {
 		mustStandAlone(t, c.store, id, want)
+	}
+}
+
+// Nothing is collected while the log or the index is damaged, whatever was collected before: the error says which, and what to do.
+func TestCollect_RefusedOnDamage(t *testing.T) {
+	for _, prefix := range []string{"log/", "index/"} {
+		c := newCollectable(t)
+		mustCollect(t, c.store, eager())
+		damaged := cloneStore(t, c.store)
+		for _, name := range damaged.Adversary().Names() {
+			if strings.HasPrefix(name, prefix) && name != layout.EntryName(0) {
+				harm(t, damaged, name, true)
+			}
+		}
+		_, err := repo.NewCollector(openLater(t, damaged, 0), damaged.Remover()).Collect(t.Context(), eager())
+		var e *holdfast.Error
+		if !errors.As(err, &e) || e.Kind != holdfast.KindCorrupt || e.Hint == "" || !strings.Contains(err.Error(), prefix) {
+			t.Errorf("%s: %v", prefix, err)
+		}
+		if prefix == "index/" {
+			if _, err := repotest.Open(t, damaged).RebuildIndex(t.Context(), nil); err != nil {
+				t.Error(err)
+			}
+			mustCollect(t, damaged, eager())
+			c.mustHold(t, damaged, nil)
+		}
 	}
 }

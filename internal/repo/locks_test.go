@@ -607,6 +607,10 @@ func TestAdversary_AddsEntries(t *testing.T) {
 			a.store.Adversary().Overwrite(layout.EntryName(next), []byte("garbage"))
 			return []string{layout.EntryName(next)}
 		},
+		"too much": func(a attacked, next uint64) []string {
+			a.store.Adversary().Overwrite(layout.EntryName(next), make([]byte, layout.EntryBytesMax+1))
+			return []string{layout.EntryName(next)}
+		},
 		"a removal": func(a attacked, next uint64) []string {
 			var ids []string
 			for id := range a.content {

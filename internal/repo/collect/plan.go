@@ -109,6 +109,9 @@ func (p *Plan) unlessStale(ctx context.Context, err error) error {
 
 // isOvertaken reports whether the log says by now that another collection came between.
 func (p *Plan) isOvertaken(ctx context.Context) bool {
+	if p.state.Next == 0 {
+		return false // the log is what could not be read
+	}
 	state, err := p.c.Log.Sync(ctx)
 	return err == nil && p.isStale(state)
 }
@@ -129,6 +132,7 @@ func (p *Plan) read(ctx context.Context) (err error) {
 	if p.state, err = p.c.Log.Sync(ctx); err != nil {
 		return err
 	}
+	p.latest = p.state.LastCondemned
 	if err := p.c.Repository.IndexWhole(ctx, p.state); err != nil {
 		if !stored.IsDamage(err) {
 			return err
@@ -136,7 +140,6 @@ func (p *Plan) read(ctx context.Context) (err error) {
 		return holdfast.Wrap(holdfast.KindCorrupt, err, "the index is damaged, and it alone leads to what was moved").
 			WithHint("make it anew with: holdfast repo rebuild-index --repo %s; then collect again", p.c.Store.URL())
 	}
-	p.latest = p.state.LastCondemned
 	gone, err := p.c.lists().Gone(ctx, p.state.Gone)
 	if err != nil {
 		return err

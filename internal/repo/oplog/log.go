@@ -419,6 +419,9 @@ func (l *Log) exists(ctx context.Context, n uint64) (bool, error) {
 	if errors.Is(err, blob.ErrNotFound) {
 		return false, nil
 	}
+	if holdfast.IsKind(err, holdfast.KindCorrupt) {
+		return true, nil // something is there, and it is no entry
+	}
 	return err == nil, err
 }
 
@@ -523,6 +526,8 @@ func (l *Log) sync(ctx context.Context) error {
 				return err
 			}
 			data = nil
+		} else if holdfast.IsKind(err, holdfast.KindCorrupt) {
+			data = nil // too large for an entry, say: whoever wrote that stops writers, not readers
 		} else if err != nil {
 			return err
 		}
@@ -569,8 +574,9 @@ func (l *Log) foldUpTo(ctx context.Context, head uint64) error {
 		for i := range batch {
 			g.Go(func() (err error) {
 				batch[i], err = readEntry(gctx, l.store, first+uint64(i))
-				if errors.Is(err, blob.ErrNotFound) {
-					return nil // an empty entry is damaged
+				if errors.Is(err, blob.ErrNotFound) || holdfast.IsKind(err, holdfast.KindCorrupt) {
+					batch[i] = nil // an empty entry is damaged
+					return nil
 				}
 				return err
 			})
