@@ -38,6 +38,32 @@ type Row struct {
 	KeepFor    holdfast.Period    `json:"keepFor,omitzero"`    // of everything else
 }
 
+// ScheduleRows returns the rows of a schedule-based policy.
+func ScheduleRows(p holdfast.SchedulePolicy) []Row {
+	var rows []Row
+	for _, r := range p.Rows {
+		rows = append(rows, Row{Flag: r.Flag, Kind: r.Kind, Repository: r.Repository, KeepCount: r.KeepCount, KeepFor: r.KeepFor})
+	}
+	return rows
+}
+
+// SLARows returns the rows of an SLA template for machines of a region, whose points go where a storage template says.
+func SLARows(t holdfast.SLATemplate, s holdfast.StorageTemplate, region string) []Row {
+	var rows []Row
+	for _, r := range t.Rows {
+		row := Row{Flag: r.Flag, Kind: r.Kind, KeepFor: r.KeepFor}
+		switch r.Kind {
+		case holdfast.PointBackup:
+			row.Repository = s.Backups.In(region)
+		case holdfast.PointArchive:
+			row.Repository = s.Archives.In(region)
+		case holdfast.PointSnapshot:
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
 // Protection says by what a machine is protected.
 type Protection struct {
 	Policy string
@@ -157,16 +183,6 @@ func (v *Machine) Removed(p Point, at time.Time) {
 	for i, minimum := range minimums {
 		u.early[i].addProduct(freed.bytes, freed.owed(place.rate, created, removed, int64(minimum.days)*secondsPerDay))
 	}
-}
-
-// Kept returns how many points of a kind and repository there are now.
-func (v *Machine) Kept(kind holdfast.PointKind, repository string) int {
-	for _, p := range v.places {
-		if p.kind == kind && p.repository.Name == repository {
-			return len(p.points)
-		}
-	}
-	return 0
 }
 
 // minimums are the tiers whose storage must be paid for a minimum of time, however early what was stored goes.

@@ -3,6 +3,7 @@ package cost_test
 import (
 	"errors"
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -214,6 +215,53 @@ func TestMeter_Edges(t *testing.T) {
 				t.Errorf("line %+v", l)
 			}
 		}
+	}
+}
+
+// What was there before the simulation began asked for nothing in it.
+func TestMeter_PointsFromBeforeSendNoRequests(t *testing.T) {
+	m := meter(t, nil)
+	v := m.Machine(vm("a", 10), cost.Protection{})
+	v.Made(cost.Point{Kind: holdfast.PointBackup, Repository: "main", Created: begin().Add(-time.Second)})
+	if c := m.Report(begin().AddDate(0, 1, 0)).Months[0].Costs; c.Transactions != 0 || c.Backups == 0 {
+		t.Errorf("%+v", c)
+	}
+}
+
+// The rows of both kinds of policy, as costs see them; what goes to a place of its own in a region does.
+func TestRows(t *testing.T) {
+	schedule := holdfast.SchedulePolicy{Rows: []holdfast.ScheduleRow{
+		{Flag: holdfast.Daily, Kind: holdfast.PointSnapshot, KeepCount: 7},
+		{Flag: holdfast.Weekly, Kind: holdfast.PointBackup, KeepFor: holdfast.Days(30), Repository: "main"},
+	}}
+	want := []cost.Row{snapshotRow(7), {Flag: holdfast.Weekly, Kind: holdfast.PointBackup, Repository: "main", KeepFor: holdfast.Days(30)}}
+	if got := cost.ScheduleRows(schedule); !slices.Equal(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	template := holdfast.SLATemplate{Rows: []holdfast.SLARow{
+		{Flag: holdfast.Daily, Kind: holdfast.PointSnapshot, KeepFor: holdfast.Days(2)},
+		{Flag: holdfast.Daily, Kind: holdfast.PointBackup, KeepFor: holdfast.Days(30)},
+		{Flag: holdfast.Monthly, Kind: holdfast.PointArchive, KeepFor: holdfast.Years(3)},
+	}}
+	storage := holdfast.StorageTemplate{
+		Backups:  holdfast.Placement{Default: "main", Regions: map[string]string{"eastus": "east"}},
+		Archives: holdfast.Placement{Default: "vault"},
+	}
+	want = []cost.Row{
+		{Flag: holdfast.Daily, Kind: holdfast.PointSnapshot, KeepFor: holdfast.Days(2)},
+		backupRow("east", holdfast.Days(30)),
+		{Flag: holdfast.Monthly, Kind: holdfast.PointArchive, Repository: "vault", KeepFor: holdfast.Years(3)},
+	}
+	if got := cost.SLARows(template, storage, "eastus"); !slices.Equal(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+}
+
+// Repositories come from documents with what is known of them there.
+func TestRepositories(t *testing.T) {
+	got := cost.Repositories([]holdfast.RepositorySpec{{Name: "main", Region: "eastus", Tier: holdfast.TierCool, Immutable: true}})
+	if want := []cost.Repository{{Name: "main", Region: "eastus", Tier: holdfast.TierCool, Redundancy: cost.LRS, Immutable: true}}; !slices.Equal(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
 	}
 }
 
