@@ -87,6 +87,23 @@ func TestRetentionExplain(t *testing.T) {
 	}
 }
 
+// TestRetentionExplain_Example proves that the example that the documentation names is explained as it is meant to be.
+func TestRetentionExplain_Example(t *testing.T) {
+	t.Parallel()
+	w := &world{t: t, dir: t.TempDir()}
+	examples, err := filepath.Abs("../../examples")
+	must(t, err)
+	people := w.run("retention", "explain", "--points", filepath.Join(examples, "points.jsonl"), "-f", filepath.Join(examples, "policies"), "--at", "2026-05-14T22:15:00Z")
+	for _, part := range []string{
+		"weekly 1 of 1, until 27 July 2026", "locked until 1 June 2026", "started by a person, kept like a daily one, until 27 May 2026", "changed-range base", "made by hand",
+		"last good restore point of a machine that no policy protects", "8 stay, 2 go",
+	} {
+		if !strings.Contains(string(people.out), part) {
+			t.Errorf("%q is not in\n%s%s", part, people.out, people.errors)
+		}
+	}
+}
+
 // pointLine is what a script reads of a point, in short.
 func pointLine(t *testing.T, point any) string {
 	p := mustHave(t, "a point", point, "id string vm string kind string created string flags string good bool lost string verdict string reasons list …")
