@@ -12,7 +12,9 @@ import (
 )
 
 func (a *app) policyCommand() *cobra.Command {
-	return a.group("policy", "Work with documents: policies, templates, repositories, settings", "", a.policyCheckCommand(), a.policySchemaCommand(), a.policyScopeCommand())
+	return a.group("policy", "Work with documents: policies, templates, repositories, settings", "",
+		a.policyCheckCommand(), a.policyPreviewCommand(), a.policySchemaCommand(), a.policyScopeCommand(),
+	)
 }
 
 // documentsFlag adds -f, of commands that work on a set of documents; hand its value to documents.
