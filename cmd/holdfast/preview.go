@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/cli/show"
 	"github.com/holdfast-backup/holdfast/internal/cost"
 	"github.com/holdfast-backup/holdfast/internal/preview"
 	"github.com/holdfast-backup/holdfast/internal/retention"
@@ -180,7 +181,7 @@ func (a *app) showPreview(ctx context.Context, p *preview.Preview, until time.Ti
 // concludePreview ends a preview: to scripts with events more, to people with all there is.
 func (a *app) concludePreview(out io.Writer, s preview.Summary) error {
 	if !a.console.JSON {
-		return tellSummary(out, s)
+		return show.Preview(out, s)
 	}
 	for _, e := range s.Conclusions() {
 		text, err := e.Lines(nil)
@@ -198,7 +199,7 @@ func (a *app) concludePreview(out io.Writer, s preview.Summary) error {
 func (a *app) showDifference(ctx context.Context, before, after *preview.Preview, until time.Time) error {
 	out := bufio.NewWriter(a.console.Out)
 	lost := preview.LostByEdit(before, after)
-	counts := differences{}
+	counts := show.Differences{}
 	for c, err := range preview.Compare(before, after, until) {
 		if err == nil {
 			err = ctx.Err()
@@ -209,10 +210,10 @@ func (a *app) showDifference(ctx context.Context, before, after *preview.Preview
 		if err != nil {
 			return err
 		}
-		counts.add(c)
+		counts.Add(c)
 	}
 	if !a.console.JSON {
-		if err := tellDifference(out, counts, lost, before.Summary(), after.Summary()); err != nil {
+		if err := show.Difference(out, counts, lost, before.Summary(), after.Summary()); err != nil {
 			return err
 		}
 	}

@@ -105,9 +105,9 @@ var table = []ban{
 		because: flowsStandAlone,
 	},
 	{
-		from:    []string{"internal/civil", "internal/schedule", "internal/retention", "internal/scope", "internal/cost"},
-		to:      []string{"internal/azure", "internal/blob", "internal/repo", "internal/machine", "internal/clock", "internal/document", "internal/inventory", "context", "log/slog", "net/http", "os"},
-		because: "the engines of policies are pure: what a preview shows and what is done come from the same values",
+		from:    []string{"internal/civil", "internal/schedule", "internal/retention", "internal/sla", "internal/scope", "internal/cost", "internal/plan", "internal/preview"},
+		to:      []string{"internal/azure", "internal/blob", "internal/repo", "internal/clock", "internal/document", "internal/inventory", "internal/strictyaml", "internal/machine", "log/slog", "os", "net/http", "context"},
+		because: "time and lists in, decisions with reasons out: what decides touches nothing, so that preview, server and simulator can call the same",
 	},
 	{
 		to: []string{"internal/cli", "internal/demo"}, except: []string{"cmd", "internal/demo", "internal/cli"},

@@ -1,4 +1,4 @@
-package main
+package show
 
 import (
 	"cmp"
@@ -34,10 +34,10 @@ func (p *page) table(header []string, rows [][]string) {
 	}
 }
 
-// tellSummary shows a preview to people: a calendar for each policy, what is kept, and what it costs.
-func tellSummary(w io.Writer, s preview.Summary) error {
+// Preview shows what a preview comes to: a calendar for each policy, what is kept, and what it costs.
+func Preview(w io.Writer, s preview.Summary) error {
 	p := &page{w: w}
-	p.line("From %s to %s: %s in the inventory, %d without a policy.", cli.Time(s.From), cli.Time(s.To), count(s.Machines, "machine"), s.Unprotected)
+	p.line("From %s to %s: %s in the inventory, %d without a policy.", cli.Time(s.From), cli.Time(s.To), cli.Count(s.Machines, "machine"), s.Unprotected)
 	for _, policy := range s.Policies {
 		tellCalendar(p, policy, s)
 	}
@@ -56,7 +56,7 @@ func tellCalendar(p *page, policy preview.PolicySummary, s preview.Summary) {
 	if !policy.Enabled {
 		state = ", disabled"
 	}
-	p.line("\n%s (%s%s): %s", policy.Name, policy.Kind, state, count(policy.Machines, "machine"))
+	p.line("\n%s (%s%s): %s", policy.Name, policy.Kind, state, cli.Count(policy.Machines, "machine"))
 	if policy.Machines == 0 {
 		p.line("  It protects nothing.")
 		return
@@ -178,10 +178,11 @@ func costRow(name string, c cost.Costs) []string {
 	return []string{name, c.Snapshots.String(), c.Backups.String(), c.Archives.String(), c.Traffic.String(), c.Transactions.String(), c.Total.String()}
 }
 
-// differences counts changes by policy and name of event.
-type differences map[string]map[preview.Name]struct{ gone, added int }
+// Differences counts changes by policy and name of event.
+type Differences map[string]map[preview.Name]struct{ gone, added int }
 
-func (d differences) add(c preview.Change) {
+// Add counts a change.
+func (d Differences) Add(c preview.Change) {
 	if d[c.Policy] == nil {
 		d[c.Policy] = map[preview.Name]struct{ gone, added int }{}
 	}
@@ -194,8 +195,8 @@ func (d differences) add(c preview.Change) {
 	d[c.Policy][c.Name] = n
 }
 
-// tellDifference shows what another set of documents changes.
-func tellDifference(w io.Writer, d differences, lost []preview.Lost, before, after preview.Summary) error {
+// Difference shows what a set of documents changes, compared with another one.
+func Difference(w io.Writer, d Differences, lost []preview.Lost, before, after preview.Summary) error {
 	p := &page{w: w}
 	p.line("From %s to %s, compared with the documents of --against:", cli.Time(after.From), cli.Time(after.To))
 	if len(d) == 0 {
