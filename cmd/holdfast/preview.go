@@ -56,9 +56,9 @@ With --json each event is a line of its own: {"at","vm","policy","event","slot",
 	flags.StringVar(&o.prices, "prices", "", "file with prices in place of the list prices; holdfast policy prices prints those")
 	flags.StringVar(&o.from, "from", "", "when the preview begins, in RFC 3339 (default: now)")
 	flags.IntVar(&o.days, "days", 30, "how many days of 24 hours it shows")
-	flags.Float64Var(&o.assumed.Occupied, "assume-occupied", o.assumed.Occupied, "share of the disks that holds data, for costs")
-	flags.Float64Var(&o.assumed.DailyChurn, "assume-churn", o.assumed.DailyChurn, "share of the data that changes in a day, for costs")
-	flags.Float64Var(&o.assumed.Compression, "assume-compression", o.assumed.Compression, "stored size over plain size, for costs")
+	flags.Float64Var(&o.assumed.Occupied, "occupied", o.assumed.Occupied, "share of the disks that holds data, for costs")
+	flags.Float64Var(&o.assumed.DailyChurn, "daily-churn", o.assumed.DailyChurn, "share of the data that changes in a day, for costs")
+	flags.Float64Var(&o.assumed.Compression, "compression", o.assumed.Compression, "stored size over plain size, for costs")
 	return cmd
 }
 

@@ -231,7 +231,8 @@ func (s Summary) Conclusions() []Event {
 			c := policy.Costs
 			all = append(all, Event{At: s.To, Policy: policy.Policy, Name: Cost, Reason: fmt.Sprintf(
 				"%s: %s %s: snapshots %s, backups %s, archives %s, traffic %s, transactions %s",
-				m.Start.Format("2006-01"), c.Total, s.Cost.Currency, c.Snapshots, c.Backups, c.Archives, c.Traffic, c.Transactions)})
+				m.Start.Format("2006-01"), c.Total, s.Cost.Currency, c.Snapshots, c.Backups, c.Archives, c.Traffic, c.Transactions,
+			)})
 		}
 	}
 	for _, w := range s.Cost.Warnings {

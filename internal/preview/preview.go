@@ -5,6 +5,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/holdfast-backup/holdfast"
@@ -198,14 +199,11 @@ func (p *Preview) retain(g *group, occasion retention.Occasion, now time.Time) {
 }
 
 func why(reasons []retention.Reason) string {
-	text := ""
-	for i, r := range reasons {
-		if i > 0 {
-			text += "; "
-		}
-		text += r.Text()
+	var texts []string
+	for _, r := range reasons {
+		texts = append(texts, r.Text())
 	}
-	return text
+	return strings.Join(texts, "; ")
 }
 
 // setRules gives each group the rules of retention that hold for its machines.
