@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"io"
 	"os"
 	"time"
@@ -200,12 +199,16 @@ func (a *app) showDifference(ctx context.Context, before, after *preview.Preview
 	out := bufio.NewWriter(a.console.Out)
 	lost := preview.LostByEdit(before, after)
 	counts := show.Differences{}
+	var buffer []byte
 	for c, err := range preview.Compare(before, after, until) {
 		if err == nil {
 			err = ctx.Err()
 		}
 		if err == nil && a.console.JSON {
-			err = writeChange(out, c)
+			buffer, err = c.Lines(buffer[:0])
+			if err == nil {
+				_, err = out.Write(buffer)
+			}
 		}
 		if err != nil {
 			return err
@@ -218,27 +221,4 @@ func (a *app) showDifference(ctx context.Context, before, after *preview.Preview
 		}
 	}
 	return out.Flush()
-}
-
-// writeChange writes the lines of a change: those of the event with a field more.
-func writeChange(out io.Writer, c preview.Change) error {
-	text, err := c.Lines(nil)
-	if err != nil {
-		return err
-	}
-	word := `{"change":"gone",`
-	if c.Added {
-		word = `{"change":"added",`
-	}
-	for len(text) > 0 {
-		length, line, err := bufio.ScanLines(text, true)
-		if err != nil || length == 0 {
-			return err
-		}
-		text = text[length:]
-		if _, err := out.Write(append(append([]byte(word), json.RawMessage(line)[1:]...), '\n')); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -16,6 +16,15 @@ type Change struct {
 	Added bool // it happens by the newer documents alone; else by the older ones alone
 }
 
+// Lines returns the change as JSON, a line for each machine, appended to buffer: the event's with a field change in front,
+// gone or added.
+func (c Change) Lines(buffer []byte) ([]byte, error) {
+	if c.Added {
+		return c.lines("added", buffer)
+	}
+	return c.lines("gone", buffer)
+}
+
 // Compare runs two previews of one inventory from the same instant up to another, and yields in order of time what differs: of
 // each instant first what does not happen any more, then what newly does. Its memory is that of one instant.
 func Compare(before, after *Preview, until time.Time) iter.Seq2[Change, error] {

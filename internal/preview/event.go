@@ -54,6 +54,7 @@ type Event struct {
 
 // line is the JSON form of an event about one machine, or about none.
 type line struct {
+	Change string              `json:"change,omitempty"`
 	At     time.Time           `json:"at"`
 	VM     holdfast.ResourceID `json:"vm,omitempty"`
 	Policy string              `json:"policy,omitempty"`
@@ -65,8 +66,10 @@ type line struct {
 }
 
 // Lines returns the event as JSON, a line for each machine, appended to buffer.
-func (e Event) Lines(buffer []byte) ([]byte, error) {
-	l := line{At: e.At.UTC(), Policy: e.Policy, Event: e.Name, Slot: e.Slot.UTC(), Point: e.Point, Flags: e.Flags, Reason: e.Reason}
+func (e Event) Lines(buffer []byte) ([]byte, error) { return e.lines("", buffer) }
+
+func (e Event) lines(change string, buffer []byte) ([]byte, error) {
+	l := line{Change: change, At: e.At.UTC(), Policy: e.Policy, Event: e.Name, Slot: e.Slot.UTC(), Point: e.Point, Flags: e.Flags, Reason: e.Reason}
 	if e.Slot.IsZero() {
 		l.Slot = time.Time{}
 	}

@@ -6,7 +6,7 @@ import (
 )
 
 // marker stands for the machine in a line that is encoded once for many. It is no id of a resource, and JSON does not change
-// it; it stands in the second field, before anything that people wrote.
+// it; it stands before anything that people wrote.
 const marker = "machine"
 
 func appendLine(buffer []byte, l line) ([]byte, error) {
