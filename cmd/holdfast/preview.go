@@ -150,7 +150,7 @@ func readPoints(path string) ([]retention.Point, error) {
 	if err != nil {
 		return nil, holdfast.Wrap(holdfast.KindNotFound, err, "the points cannot be read").WithField("points")
 	}
-	return retention.ParsePoints(data)
+	return retention.ParsePoints(path, data)
 }
 
 // showPreview streams the events to scripts, and shows people a calendar and a summary.
