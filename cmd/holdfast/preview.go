@@ -13,7 +13,6 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/cli/show"
 	"github.com/holdfast-backup/holdfast/internal/cost"
 	"github.com/holdfast-backup/holdfast/internal/preview"
-	"github.com/holdfast-backup/holdfast/internal/retention"
 )
 
 // previewDaysMax bounds --days: ten years.
@@ -143,14 +142,6 @@ func readPrices(path string) (*cost.Prices, error) {
 		return nil, holdfast.Wrap(holdfast.KindNotFound, err, "the prices cannot be read").WithField("prices")
 	}
 	return cost.ReadPrices(data)
-}
-
-func readPoints(path string) ([]retention.Point, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, holdfast.Wrap(holdfast.KindNotFound, err, "the points cannot be read").WithField("points")
-	}
-	return retention.ParsePoints(path, data)
 }
 
 // showPreview streams the events to scripts, and shows people a calendar and a summary.

@@ -63,12 +63,7 @@ func (a *app) moment(at string) (time.Time, error) {
 	if at == "" {
 		return a.clock.Now(), nil
 	}
-	moment, err := time.Parse(time.RFC3339, at)
-	if err != nil {
-		return time.Time{}, holdfast.Errorf(holdfast.KindInvalid, "%q is not a moment", at).WithField("at").
-			WithHint("write it with its zone, such as 2026-05-01T00:15:00Z or 2026-05-01T02:15:00+02:00")
-	}
-	return moment, nil
+	return parseInstant(at, "at")
 }
 
 func readPoints(file string) ([]retention.Point, error) {
