@@ -114,7 +114,7 @@ func parseInstant(text, flag string) (time.Time, error) {
 		}
 	}
 	return time.Time{}, holdfast.Errorf(holdfast.KindInvalid, "%q is not a time", text).WithField(flag).
-		WithHint("write it in RFC 3339, such as 2026-03-01T07:00:00Z or 2026-03-01T07:00:00+01:00, or a date, which begins at 00:00 UTC")
+		WithHint("write it in RFC 3339, such as 2026-05-01T00:15:00Z or 2026-05-01T02:15:00+02:00, or a date, which begins at 00:00 UTC")
 }
 
 // previewWorld reads all but the documents.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/cli"
+	"github.com/holdfast-backup/holdfast/internal/cli/show"
 	"github.com/holdfast-backup/holdfast/internal/export"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 )
@@ -117,7 +118,7 @@ func (a *app) tellInfo(ctx context.Context, r *repo.Repository) error {
 			{"stored by them", cli.Bytes(info.StoredBytes)},
 			{"index runs", fmt.Sprint(info.IndexRuns)},
 			{"log entries", fmt.Sprint(info.LogEntries)},
-			{"every byte read", sinceText(info.ProvenSince)},
+			{"every byte read", show.Since(info.ProvenSince)},
 		}
 		for _, row := range rows {
 			if _, err := fmt.Fprintf(w, "%-15s %s\n", row[0], row[1]); err != nil {

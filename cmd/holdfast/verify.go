@@ -2,9 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"io"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -12,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-backup/holdfast"
-	"github.com/holdfast-backup/holdfast/internal/cli"
+	"github.com/holdfast-backup/holdfast/internal/cli/show"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 )
 
@@ -53,29 +50,6 @@ are made up. --dry-run shows the share and its cost, and reads none of it.`,
 	return cmd
 }
 
-// verification is the result of repo verify.
-type verification struct {
-	repo.Report
-	Proof proofResult  `json:"proof"`
-	Share *shareResult `json:"share,omitempty"`
-}
-
-// proofResult tells what the log keeps of the verification.
-type proofResult struct {
-	Recorded bool       `json:"recorded"`
-	Reason   string     `json:"reason"`          // why nothing was recorded
-	Since    *time.Time `json:"since,omitempty"` // every stored byte has been read since then; absent while a part never was
-}
-
-// shareResult tells about the share of --within.
-type shareResult struct {
-	Days     int       `json:"days"`
-	DryRun   bool      `json:"dryRun"`
-	Plan     repo.Plan `json:"plan"`
-	Overhead int64     `json:"overheadRequests"`
-	Cost     float64   `json:"cost"` // of the share, by the prices given
-}
-
 func (a *app) verify(ctx context.Context, f verifyFlags) error {
 	if f.level < 0 || repo.VerifyLevel(f.level) > repo.VerifyComplete {
 		return holdfast.Errorf(holdfast.KindInvalid, "level %d is not known", f.level).WithField("level").WithHint("give --level 1 or --level 2")
@@ -108,19 +82,19 @@ func (a *app) verify(ctx context.Context, f verifyFlags) error {
 	if err != nil {
 		return err
 	}
-	return a.tellVerification(verification{Report: report, Proof: record(ctx, o.Repository, report)})
+	return a.tellVerification(show.Verification{Report: report, Proof: record(ctx, o.Repository, report)})
 }
 
 // record keeps what was found in the log. What was found counts whether that succeeds or not.
-func record(ctx context.Context, r *repo.Repository, report repo.Report) proofResult {
+func record(ctx context.Context, r *repo.Repository, report repo.Report) show.Proof {
 	if r == nil {
-		return proofResult{Reason: "without the password nothing can be written to the log"}
+		return show.Proof{Reason: "without the password nothing can be written to the log"}
 	}
 	recorded, err := r.RecordProof(ctx, report)
 	if err != nil {
-		return proofResult{Reason: err.Error(), Since: r.ProvenSince()}
+		return show.Proof{Reason: err.Error(), Since: r.ProvenSince()}
 	}
-	return proofResult{Recorded: true, Since: recorded.Since}
+	return show.Proof{Recorded: true, Since: recorded.Since}
 }
 
 // verifyShare does today's share of a rotation.
@@ -149,58 +123,23 @@ func (a *app) verifyShare(ctx context.Context, f verifyFlags) error {
 	}
 	load := share.Plan.Due
 	load.Requests += share.Overhead
-	result := verification{Report: share.Report, Share: &shareResult{
+	result := show.Verification{Report: share.Report, Share: &show.Share{
 		Days: days, DryRun: f.dryRun, Plan: share.Plan, Overhead: share.Overhead, Cost: f.price.Of(load),
 	}}
 	if f.dryRun {
-		result.Proof = proofResult{Reason: "nothing was read", Since: r.ProvenSince()}
+		result.Proof = show.Proof{Reason: "nothing was read", Since: r.ProvenSince()}
 	} else {
 		result.Proof = record(ctx, r, share.Report)
 	}
 	return a.tellVerification(result)
 }
 
-func (a *app) tellVerification(result verification) error {
-	err := a.console.Result(result, func(w io.Writer) error {
-		if err := tellReport(w, result); err != nil {
-			return err
-		}
-		return tellProof(w, result)
-	})
+func (a *app) tellVerification(result show.Verification) error {
+	err := a.console.Result(result, result.Tell)
 	if err == nil && !result.OK {
 		return errDamageTold
 	}
 	return err
-}
-
-// tellProof says what is proven by now, and what the share cost.
-func tellProof(w io.Writer, result verification) error {
-	var lines []string
-	if s := result.Share; s != nil {
-		lines = append(lines, fmt.Sprintf("Every byte within %d days: %s of %s due now, %d objects, %d requests and %d for the log and the lists, at a price of %.4f",
-			s.Days, cli.Bytes(s.Plan.Due.Bytes), cli.Bytes(s.Plan.Stored.Bytes), s.Plan.Due.Objects, s.Plan.Due.Requests, s.Overhead, s.Cost))
-		if s.Plan.Overdue.Objects > 0 {
-			lines = append(lines, fmt.Sprintf("Overdue: %s in %d objects were read longer ago than that", cli.Bytes(s.Plan.Overdue.Bytes), s.Plan.Overdue.Objects))
-		}
-		if s.Plan.Never.Objects > 0 {
-			lines = append(lines, fmt.Sprintf("Not yet read since they were written: up to %s in %d objects", cli.Bytes(s.Plan.Never.Bytes), s.Plan.Never.Objects))
-		}
-	}
-	if !result.Proof.Recorded {
-		lines = append(lines, "Nothing was recorded: "+result.Proof.Reason)
-	}
-	if result.OK && result.Proof.Since != nil {
-		lines = append(lines, "Every byte was read "+sinceText(result.Proof.Since))
-	}
-	return cli.Lines(w, lines)
-}
-
-// sinceText says since when every byte has been read.
-func sinceText(since *time.Time) string {
-	if since == nil {
-		return "not yet"
-	}
-	return "since " + cli.Time(*since)
 }
 
 // openForVerify opens the repository where that is possible and wanted. Without a password, or when damage prevents opening,
@@ -228,71 +167,4 @@ func (a *app) openForVerify(ctx context.Context, store openStore, level repo.Ver
 		return nil, nil
 	}
 	return nil, withOpenHint(err, store.objects.URL())
-}
-
-func tellReport(w io.Writer, result verification) error {
-	report := result.Report
-	verdict := "The repository is sound"
-	if !report.OK {
-		verdict = "The repository is damaged"
-	}
-	if _, err := fmt.Fprintf(w, "%s: %d objects, %s, checked at level %d\n", verdict, report.Checked, cli.Bytes(report.Bytes), report.Level); err != nil {
-		return err
-	}
-	if report.Orphans > 0 {
-		if _, err := fmt.Fprintf(w, "needed by no restore point, left by runs that died or still work: %d\n", report.Orphans); err != nil {
-			return err
-		}
-	}
-	if len(report.Shadowed) > 0 {
-		_, err := fmt.Fprintf(w, "Somebody overwrote or deleted %d objects; their older versions are whole and answer in their place. The first: %s\n", len(report.Shadowed), report.Shadowed[0])
-		if err != nil {
-			return err
-		}
-	}
-	for _, name := range report.Healed {
-		if _, err := fmt.Fprintf(w, "healed   %s: it is damaged, and nothing needs it any more\n", name); err != nil {
-			return err
-		}
-	}
-	for _, o := range report.Objects {
-		if _, err := fmt.Fprintf(w, "damaged  %s: %s\n", o.Name, o.Problem); err != nil {
-			return err
-		}
-	}
-	for _, id := range report.Points {
-		if _, err := fmt.Fprintf(w, "hit      restore point %s\n", id); err != nil {
-			return err
-		}
-	}
-	for _, vm := range report.VMs {
-		if _, err := fmt.Fprintf(w, "hit      machine %s\n", vm); err != nil {
-			return err
-		}
-	}
-	if report.OK {
-		return nil
-	}
-	return cli.Lines(w, whatToDo(report, result.Proof.Recorded || report.State.Damage != ""))
-}
-
-// whatToDo says what a person can do about damage.
-func whatToDo(report repo.Report, recorded bool) []string {
-	var lines []string
-	if len(report.Points) > 0 {
-		lines = append(lines, "Restore points that are not named are unhurt.")
-	}
-	for _, o := range report.Objects {
-		if strings.HasPrefix(o.Name, "data/") || strings.HasPrefix(o.Name, "tree/") {
-			lines = append(lines, "The next backup of each machine that is hit writes again what its disks still hold; older restore points are whole again then.")
-			if !recorded {
-				lines = append(lines, "It has to be told: verify once with the password, so that the damage is recorded.")
-			}
-			break
-		}
-	}
-	if slices.ContainsFunc(report.Objects, func(o repo.ObjectProblem) bool { return strings.HasPrefix(o.Name, "index/") }) {
-		lines = append(lines, "Make the index anew with: holdfast repo rebuild-index.")
-	}
-	return append(lines, "Bring the damaged objects back from a copy of the storage if there is one.")
 }
