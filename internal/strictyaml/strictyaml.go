@@ -186,7 +186,7 @@ func (p Part) Decode(into any) (d *Document, mistakes []Mistake) {
 // reader can choose the struct that the rest is read into.
 func (p Part) Text(key string) (text string, d *Document) {
 	d = &Document{name: p.name, places: map[string]place{}}
-	d.remember(p.body, "")
+	d.remember(beginning(p.body), "")
 	for _, pair := range pairsOf(p.body) {
 		if name, ok := scalarText(pair.Key); ok && name == key {
 			d.remember(pair.Value, key)
@@ -293,7 +293,7 @@ func (d *Document) remember(node ast.Node, path string) {
 // decode puts node, found at path, into target.
 func (d *Document) decode(node ast.Node, path string, target reflect.Value) {
 	if _, known := d.places[path]; !known {
-		d.remember(node, path)
+		d.remember(beginning(node), path)
 	}
 	switch node.Type() {
 	case ast.NullType:
@@ -395,13 +395,17 @@ func (d *Document) decodeStruct(node ast.Node, path string, target reflect.Value
 // missing takes down that a mapping has no field of a name, at the mapping's place.
 func (d *Document) missing(node ast.Node, path, name string) {
 	if len(d.mistakes) < mistakesMax {
-		d.remember(firstKey(node), path)
+		d.remember(beginning(node), path)
 		d.mistakes = append(d.mistakes, d.Mistake(join(path, name), "missing"))
 	}
 }
 
-// firstKey returns the node of a mapping's first key, where a person sees it begin.
-func firstKey(node ast.Node) ast.Node {
+// beginning returns the node at which a person sees a value begin. That of a mapping without braces is its first key; the
+// parser places it at a colon.
+func beginning(node ast.Node) ast.Node {
+	if n, ok := node.(*ast.MappingNode); ok && n.IsFlowStyle {
+		return node
+	}
 	if pairs := pairsOf(node); len(pairs) > 0 {
 		return pairs[0].Key
 	}
