@@ -48,7 +48,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, getenv fu
 		a.console.JSON = a.console.JSON || arg == "--json" || arg == "--json=true"
 	}
 	cmd, err := root.ExecuteContextC(ctx)
-	if err == nil || errors.Is(err, errDamageTold) || errors.Is(err, errTold) {
+	if err == nil || errors.Is(err, errDamageTold) || errors.Is(err, errMistakesTold) || errors.Is(err, errTold) {
 		return cli.ExitCode(err)
 	}
 	a.log().DebugContext(ctx, "the command failed", "error", err)
@@ -57,6 +57,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, getenv fu
 
 // errDamageTold ends a command whose result has told of damage already.
 var errDamageTold = holdfast.Errorf(holdfast.KindCorrupt, "damage was found")
+
+// errMistakesTold ends a command whose result has told of mistakes in its input already.
+var errMistakesTold = holdfast.Errorf(holdfast.KindInvalid, "mistakes were found")
 
 // errTold ends a command whose result has told of its failure already.
 var errTold = holdfast.Errorf(holdfast.KindInternal, "the result says what failed")

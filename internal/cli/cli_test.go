@@ -74,6 +74,28 @@ func TestConsole_Fail(t *testing.T) {
 	}
 }
 
+// Several mistakes in one input are told one by one; scripts find the first where a single one would be, and the others beside it.
+func TestConsole_Fail_Several(t *testing.T) {
+	first := holdfast.Errorf(holdfast.KindInvalid, "f:1:1: a: wrong").WithField("a").WithHint("x")
+	several := errors.Join(first, holdfast.Errorf(holdfast.KindInvalid, "f:2:1: b: odd").WithField("b"))
+	var out, errs bytes.Buffer
+	people := cli.Console{Out: &out, Err: &errs}
+	if code := people.Fail(several); code != 2 || errs.String() != "Error: f:1:1: a: wrong\n  → x\nError: f:2:1: b: odd\n" {
+		t.Errorf("exit %d, people read %q", code, errs.String())
+	}
+	script := cli.Console{Out: &out, Err: &errs, JSON: true}
+	script.Fail(several)
+	want := `{"error":{"kind":"invalid","message":"f:1:1: a: wrong","hint":"x","field":"a","also":[{"message":"f:2:1: b: odd","hint":"","field":"b"}]}}` + "\n"
+	if out.String() != want {
+		t.Errorf("a script reads %s", out.String())
+	}
+	errs.Reset()
+	people.Fail(errors.Join(first, errors.New("something else")))
+	if errs.String() != "Error: f:1:1: a: wrong; something else\n  → x\n" {
+		t.Errorf("people read %q", errs.String())
+	}
+}
+
 // Where standard error is no terminal, a bar writes a line now and then, and none for work that is quickly done.
 func TestProgress_PlainLines(t *testing.T) {
 	var errs bytes.Buffer

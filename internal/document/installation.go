@@ -40,10 +40,9 @@ func (r *reader) readInstallation(p *page, part strictyaml.Part) {
 	}
 	r.installationPage = p
 	fields, ok := decode[installationFields](p, part)
-	if !ok {
-		return
+	if noun := p.installation(fields); ok && !p.broken {
+		r.installation = &entry[holdfast.Installation]{p, noun}
 	}
-	r.installation = &entry[holdfast.Installation]{p, p.installation(fields)}
 }
 
 func (p *page) installation(f installationFields) holdfast.Installation {
@@ -101,6 +100,9 @@ func (p *page) mail(f mailFields) *holdfast.Mail {
 		m.Timeout = time.Duration(*f.TimeoutSeconds) * time.Second
 	}
 	p.checkMail(*m)
+	if (f.User != "") != (f.PasswordFrom != nil) {
+		p.wrong("mail.user", "user and passwordFrom together, or neither", "user and passwordFrom belong together")
+	}
 	return m
 }
 
@@ -122,9 +124,6 @@ func (p *page) checkMail(m holdfast.Mail) {
 	p.checkAddress("mail.from", m.From)
 	p.checkSubject("mail.subject", m.Subject)
 	p.checkSubject("mail.slaSubject", m.SLASubject)
-	if secret := m.Password != (holdfast.SecretSource{}); secret != (m.User != "") {
-		p.wrong("mail.user", "user and passwordFrom together, or neither", "user and passwordFrom belong together")
-	}
 	if m.TLS == holdfast.MailTLSNone && m.User != "" {
 		p.warning("mail.tls", "the mail account's password travels in the clear")
 	}
@@ -170,9 +169,9 @@ func (p *page) repository(f repositoryFields) holdfast.RepositorySpec {
 		Encrypted: orDefault(f.Encrypted, true), Immutable: f.Immutable, Concurrency: orDefault(f.Concurrency, 0),
 		Password: p.secret("passwordFrom", f.PasswordFrom), KeyID: f.VaultKey,
 	}
-	folder := false
-	spec.URL, folder = p.location(f.URL)
-	p.checkStorage(spec, folder)
+	var scheme string
+	spec.URL, scheme = p.location(f.URL)
+	p.checkStorage(spec, scheme)
 	if spec.Concurrency < 0 || spec.Concurrency > concurrencyMax {
 		p.wrong("concurrency", fmt.Sprintf("a number of machines from 1 to %d, or 0 for no limit", concurrencyMax), "%d is out of range", spec.Concurrency)
 	}
@@ -180,43 +179,52 @@ func (p *page) repository(f repositoryFields) holdfast.RepositorySpec {
 	return spec
 }
 
-// location checks where a repository is and returns its address, that of a folder absolute or relative to the document.
-func (p *page) location(address string) (location string, folder bool) {
+// Where a repository may be.
+const (
+	schemeFolder = "file"
+	schemeBlob   = "azblob"
+)
+
+// location checks where a repository is and returns its address, that of a folder absolute or relative to the document, and
+// its scheme; "" for an address that is refused.
+func (p *page) location(address string) (location, known string) {
 	const accepted = "a folder, file:///FOLDER or azblob://ACCOUNT/CONTAINER/FOLDER"
 	scheme, rest, ok := strings.Cut(address, "://")
 	switch {
 	case address == "":
 		p.wrong("url", accepted, "is empty")
 	case !ok:
-		return p.at(address), true
-	case scheme == "file":
+		return p.at(address), schemeFolder
+	case scheme == schemeFolder:
 		if path, err := url.PathUnescape(rest); err != nil || !filepath.IsAbs(path) {
 			p.wrong("url", accepted, "%q does not name an absolute folder", address)
 		}
-		return address, true
-	case scheme == "azblob":
+		return address, schemeFolder
+	case scheme == schemeBlob:
 		if parts := strings.Split(rest, "/"); len(parts) < 2 || parts[0] == "" || parts[1] == "" {
 			p.wrong("url", accepted, "%q does not name an account and a container", address)
 		}
+		return address, schemeBlob
 	default:
 		p.wrong("url", accepted, "%q has a scheme that is not known", address)
 	}
-	return address, false
+	return address, ""
 }
 
 // checkStorage holds region, tier and lock against what the storage can do.
-func (p *page) checkStorage(spec holdfast.RepositorySpec, folder bool) {
+func (p *page) checkStorage(spec holdfast.RepositorySpec, scheme string) {
 	switch spec.Tier {
 	case holdfast.TierHot, holdfast.TierCool, holdfast.TierCold, holdfast.TierArchive, holdfast.TierInferred:
 	default:
 		p.wrong("tier", "hot, cool, cold, archive or inferred, which is the account's own", "%q is not an access tier", spec.Tier)
 	}
+	folder := scheme == schemeFolder
 	switch {
 	case folder && spec.Region != "":
 		p.wrong("region", "a region for azblob alone", "a folder is in no region of Azure")
-	case !folder && spec.Region == "":
+	case scheme == schemeBlob && spec.Region == "":
 		p.wrong("region", "the region of the storage account, such as westeurope", "missing")
-	case !folder:
+	case scheme == schemeBlob:
 		p.checkRegion("region", spec.Region)
 	}
 	const lockable = "false, or a container of Azure Blob with version-level immutability in another tier than archive"

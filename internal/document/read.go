@@ -70,6 +70,9 @@ type page struct {
 	kind   string
 	name   string
 	broken bool // a mistake was found
+	// misshapen are the fields that could not be read. Whatever is found at or around one of them later is only the
+	// consequence, and is not told.
+	misshapen []string
 }
 
 // wrong takes down a mistake at the field at path. It says what is accepted.
@@ -81,7 +84,19 @@ func (p *page) wrong(path, accepted, format string, args ...any) {
 
 func (p *page) add(m strictyaml.Mistake) {
 	p.broken = true
+	if slices.ContainsFunc(p.misshapen, func(field string) bool { return related(m.Field, field) }) {
+		return
+	}
 	p.reader.mistakes = append(p.reader.mistakes, mistake{m, p.file})
+}
+
+// related reports whether one of two fields is, or holds, the other one.
+func related(a, b string) bool {
+	if len(a) > len(b) {
+		a, b = b, a
+	}
+	rest, inside := strings.CutPrefix(b, a)
+	return inside && (a == "" || rest == "" || rest[0] == '.' || rest[0] == '[')
 }
 
 // refuse takes down the error of a parser of ours, which says itself what is accepted.
@@ -98,6 +113,9 @@ func (p *page) note(path, format string, args ...any) { p.tell(LevelNote, path, 
 func (p *page) warning(path, format string, args ...any) { p.tell(LevelWarning, path, format, args...) }
 
 func (p *page) tell(level Level, path, format string, args ...any) {
+	if len(p.misshapen) > 0 {
+		return // it may be about what could not be read
+	}
 	m := p.Mistake(path, format, args...)
 	p.reader.notes = append(p.reader.notes, Note{
 		Level: level, File: m.File, Line: m.Line, Column: m.Column, Kind: p.kind, Name: p.name, Field: path, Text: m.Text,
@@ -162,10 +180,7 @@ func into[F, T any](list *[]entry[T], p *page, part strictyaml.Part, build func(
 	fields, ok := decode[F](p, part)
 	p.name, _ = part.Text("name")
 	p.reader.remember(p)
-	if !ok {
-		return
-	}
-	if noun := build(p, fields); !p.broken {
+	if noun := build(p, fields); ok && !p.broken {
 		*list = append(*list, entry[T]{p, noun})
 	}
 }
@@ -177,6 +192,9 @@ func decode[F any](p *page, part strictyaml.Part) (F, bool) {
 	p.Document = document
 	for _, m := range mistakes {
 		p.add(withHint(p.kind, m))
+	}
+	for _, m := range mistakes {
+		p.misshapen = append(p.misshapen, m.Field)
 	}
 	return fields, len(mistakes) == 0
 }
@@ -231,7 +249,7 @@ const (
 )
 
 func (p *page) checkName() {
-	accepted := "1 to 255 characters, none of them one of " + strings.Join(strings.Split(nameForbidden, ""), " ") + ", no space at either end"
+	accepted := "1 to 255 characters without a space at either end and without any of " + strings.Join(strings.Split(nameForbidden, ""), " ")
 	switch i := strings.IndexAny(p.name, nameForbidden); {
 	case i >= 0:
 		p.wrong("name", accepted, "%q holds a character that names may not have: %c", p.name, p.name[i])

@@ -56,7 +56,7 @@ func (p *page) daily(f *dailyFields) []holdfast.ScheduleRow {
 			p.note("daily.snapshots", "%s %s added to the snapshots: a backup is made from a snapshot", listHours(added), wasOrWere(len(timesOf(added, 1))))
 		}
 		hours |= backups
-		p.wantSome("daily.snapshots.hours", len(timesOf(hours, 1)), "hours")
+		p.wantSome("daily.snapshots.hours", len(s.Hours)+len(timesOf(backups, 1)), "hours")
 		p.checkKeepCount("daily.snapshots.keep", s.Keep)
 		rows = append(rows, holdfast.ScheduleRow{
 			Flag: holdfast.Daily, Kind: holdfast.PointSnapshot, When: holdfast.Calendar{Days: days, Times: timesOf(hours, p.perHour(s.PerHour))}, KeepCount: s.Keep,
@@ -140,7 +140,7 @@ func (p *page) weekly(f *weeklyFields) []holdfast.ScheduleRow {
 			p.note("weekly.snapshots", "%s %s added to the snapshots: a backup is made from a snapshot", list(wordsOfDays(added)), wasOrWere(len(wordsOfDays(added))))
 		}
 		days |= backups
-		p.wantSome("weekly.snapshots.days", int(days), "days")
+		p.wantSome("weekly.snapshots.days", len(s.Days)+int(backups), "days")
 		p.checkKeepCount("weekly.snapshots.keep", s.Keep)
 		rows = append(rows, holdfast.ScheduleRow{
 			Flag: holdfast.Weekly, Kind: holdfast.PointSnapshot, When: holdfast.Calendar{Days: days, Times: times}, KeepCount: s.Keep,
@@ -171,7 +171,7 @@ func (p *page) monthly(f *monthlyFields) []holdfast.ScheduleRow {
 			p.note("monthly.snapshots", "%s %s added to the snapshots: a backup is made from a snapshot", list(wordsOfMonths(added)), wasOrWere(len(wordsOfMonths(added))))
 		}
 		calendar.Months = months | backups
-		p.wantSome("monthly.snapshots.months", int(calendar.Months), "months")
+		p.wantSome("monthly.snapshots.months", len(s.Months)+int(backups), "months")
 		p.checkKeepCount("monthly.snapshots.keep", s.Keep)
 		rows = append(rows, holdfast.ScheduleRow{Flag: holdfast.Monthly, Kind: holdfast.PointSnapshot, When: calendar, KeepCount: s.Keep})
 	}

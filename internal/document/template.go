@@ -64,7 +64,7 @@ func (p *page) slaTemplate(f slaTemplateFields) holdfast.SLATemplate {
 	if h := f.HealthCheck; h != nil {
 		t.HealthCheck = p.healthCheck(&healthCheckFields{On: h.On, Months: h.Months})
 	}
-	if len(t.Rows) == 0 {
+	if f.Snapshots == nil && f.Backups == nil && f.Archives == nil {
 		p.wrong("", "snapshots or backups with a daily, weekly or monthly row", "the template asks for nothing")
 	}
 	if f.Archives != nil && len(backups) == 0 {
@@ -102,7 +102,7 @@ func (p *page) proof(f proofFields) (level int, age holdfast.Period) {
 }
 
 func windowOf(f *slaRowsFields) holdfast.Window {
-	if f == nil || f.Window == nil {
+	if f == nil || f.Window == nil || f.Window.From == nil || f.Window.To == nil {
 		return holdfast.Window{}
 	}
 	return holdfast.Window{Opens: *f.Window.From, Closes: *f.Window.To}
