@@ -228,6 +228,29 @@ func TestMeter_PointsFromBeforeSendNoRequests(t *testing.T) {
 	}
 }
 
+// Snapshots are zone-redundant where the region has zones, and locally redundant elsewhere; each at its own price.
+func TestMeter_RedundancyOfSnapshots(t *testing.T) {
+	table := patched(t, `"snapshot", "redundancy": "ZRS", "region": "westeurope", "unit": "GB-month", "price": 0.05`,
+		`"snapshot", "redundancy": "ZRS", "region": "westeurope", "unit": "GB-month", "price": 0.06`)
+	dearer, err := cost.ReadPrices(table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		zonal []string
+		want  cost.Redundancy
+		price float64
+	}{{nil, cost.LRS, 0.05}, {[]string{"eastus", "westeurope"}, cost.ZRS, 0.06}} {
+		m := meter(t, func(s *cost.Setting) { s.Prices, s.Zonal = dearer, c.zonal })
+		m.Machine(vm("a", 10), cost.Protection{}).Made(cost.Point{Kind: holdfast.PointSnapshot, Created: begin()})
+		for _, l := range m.Report(begin().AddDate(0, 1, 0)).Months[0].Costs.Lines {
+			if l.Redundancy != c.want || l.UnitPrice.Float() != c.price {
+				t.Errorf("zones in %v: %+v", c.zonal, l)
+			}
+		}
+	}
+}
+
 // The rows of both kinds of policy, as costs see them; what goes to a place of its own in a region does.
 func TestRows(t *testing.T) {
 	schedule := holdfast.SchedulePolicy{Rows: []holdfast.ScheduleRow{
