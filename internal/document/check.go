@@ -29,7 +29,7 @@ func (p *page) checkSchedulePolicy(d holdfast.Documents, policy holdfast.Schedul
 		backups = backups || row.Kind == holdfast.PointBackup
 		if row.Kind != holdfast.PointSnapshot {
 			if spec, ok := p.repositoryFor(d, blockOf(row)+".repository", row.Kind, row.Repository); ok {
-				p.checkTierAge(blockOf(row)+".keep", spec, row.KeepFor)
+				p.checkAge(blockOf(row)+".keep", spec, row.KeepFor)
 			}
 		}
 		if row.Kind == holdfast.PointArchive {
@@ -80,8 +80,14 @@ const (
 	archiveDays = 180
 )
 
-// checkTierAge warns of a retention that ends before its tier's minimum.
-func (p *page) checkTierAge(where string, spec holdfast.RepositorySpec, keep holdfast.Period) {
+// lockDaysMax is how long a retention may be that objects are locked for: a century, less what a lock may outlive it by.
+const lockDaysMax = 36_490
+
+// checkAge warns of a retention that ends before its tier's minimum, and refuses one that no lock reaches.
+func (p *page) checkAge(where string, spec holdfast.RepositorySpec, keep holdfast.Period) {
+	if spec.Immutable && daysAtMost(keep) > lockDaysMax {
+		p.wrong(where, fmt.Sprintf("%d days at the most", lockDaysMax), "what is kept for %s in %q cannot be locked for so long", keep, spec.Name)
+	}
 	minimum := map[holdfast.Tier]int{holdfast.TierCool: coolDays, holdfast.TierCold: coldDays, holdfast.TierArchive: archiveDays}[spec.Tier]
 	if days := daysAtLeast(keep); days < minimum {
 		p.warning(where, "%s in tier %s (%s): what goes before %d days is billed as if it had stayed", keep, spec.Tier, spec.Name, minimum)
@@ -199,7 +205,7 @@ func (p *page) checkTemplateAges(d holdfast.Documents, policy holdfast.SLAPolicy
 		told[spec.Name] = true
 		for _, row := range template.Rows {
 			if row.Kind == kind {
-				p.checkTierAge("slaTemplate", spec, row.KeepFor)
+				p.checkAge("slaTemplate", spec, row.KeepFor)
 			}
 		}
 	}

@@ -33,12 +33,14 @@ const (
 
 // File is a file with documents.
 type File struct {
-	Name string // as mistakes name it; relative paths in its documents begin at its folder
-	Data []byte
+	Name   string // as mistakes name it
+	Folder string // where relative paths in its documents begin; "" is the folder of Name
+	Data   []byte
 }
 
 // Load reads files. A folder stands for its files *.yaml and *.yml, in the order of their names, those in folders below it
-// not included. A path that leads nowhere is KindNotFound.
+// not included. Relative paths in documents become absolute ones, so that they mean the same wherever the documents are
+// written. A path that leads nowhere is KindNotFound.
 func Load(paths ...string) ([]File, error) {
 	var files []File
 	for _, path := range paths {
@@ -47,17 +49,29 @@ func Load(paths ...string) ([]File, error) {
 			return nil, err
 		}
 		for _, name := range names {
-			data, err := os.ReadFile(name)
+			file, err := loadFile(name)
 			if err != nil {
-				return nil, unreadable(name, err)
+				return nil, err
 			}
-			files = append(files, File{Name: name, Data: data})
+			files = append(files, file)
 		}
 		if len(files) > filesMax {
 			return nil, holdfast.Errorf(holdfast.KindInvalid, "%s: more than %d files", path, filesMax).WithField("file")
 		}
 	}
 	return files, nil
+}
+
+func loadFile(name string) (File, error) {
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return File{}, unreadable(name, err)
+	}
+	folder, err := filepath.Abs(filepath.Dir(name))
+	if err != nil {
+		return File{}, holdfast.Wrap(holdfast.KindInternal, err, "the folder of %s has no absolute path", name)
+	}
+	return File{Name: name, Folder: folder, Data: data}, nil
 }
 
 // filesAt returns the name of a file, or the names of those in a folder.

@@ -143,8 +143,12 @@ func (r *reader) readFile(file File) {
 		r.mistakes = append(r.mistakes, mistake{*wrong, r.files})
 		return
 	}
+	folder := file.Folder
+	if folder == "" {
+		folder = filepath.Dir(file.Name)
+	}
 	for _, part := range parts {
-		r.readPart(part, filepath.Dir(file.Name))
+		r.readPart(part, folder)
 	}
 }
 

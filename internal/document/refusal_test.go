@@ -181,6 +181,7 @@ func TestRead_Refuses(t *testing.T) {
 		{"kind: Repository\nname: x\nurl: /srv\nencrypted: false\npasswordFrom: {file: f}", "4:1: encrypted: the repository is not encrypted, but something is to open it", "true, or"},
 		{"kind: Repository\nname: x\nurl: /srv\nvaultKey: https://v.vault.azure.net/secrets/k", `4:1: vaultKey: "https://v.vault.azure.net/secrets/k" is not the address of one of a vault's keys`, "https://VAULT/keys/NAME"},
 		{"kind: Repository\nname: x\nurl: /srv\npasswordFrom: {file: f, environment: E}", "4:1: passwordFrom: 2 of them are given", "exactly one"},
+		{"kind: Repository\nname: locked\nurl: azblob://a/b\nregion: westeurope\nimmutable: true\nencrypted: false\n---\n" + schedule + "daily: {backups: {hours: [7], keep: 1200 months, repository: locked}}", `11:31: daily.backups.keep: what is kept for 1200 months in "locked" cannot be locked for so long`, "36490 days"},
 		{"kind: Repository\nname: x\nurl: /srv\nencrypted: false\nconcurrency: 5000", "5:1: concurrency: 5000 is out of range", "1 to 1000"},
 
 		// Settings
@@ -304,9 +305,10 @@ func TestLoad(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	files, err := document.Load(folder)
-	if err != nil {
-		t.Fatal(err)
+	t.Chdir(folder) // a relative name leads to the same
+	files, err := document.Load(".")
+	if err != nil || files[0].Name != "a.yml" {
+		t.Fatalf("%+v, %v", files, err)
 	}
 	d, _, err := document.Read(files...)
 	if err != nil || len(d.Repositories) != 2 || d.Repositories[0].Name != "a" {
@@ -318,6 +320,21 @@ func TestLoad(t *testing.T) {
 	for _, path := range []string{filepath.Join(folder, "d.yaml"), t.TempDir()} {
 		if _, err := document.Load(path); !holdfast.IsKind(err, holdfast.KindNotFound) {
 			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
+// BenchmarkRead reads 500 policies, about as many as anybody has.
+func BenchmarkRead(b *testing.B) {
+	var text strings.Builder
+	text.WriteString(base)
+	for i := range 500 {
+		text.WriteString(strings.Replace(schedule, "shop", fmt.Sprintf("shop %d", i), 1) + "daily: {days: [weekdays], snapshots: {hours: [7, 9, 11], keep: 4}, backups: {hours: [7], keep: 14 days, repository: hot}}\n---\n")
+	}
+	b.SetBytes(int64(text.Len()))
+	for b.Loop() {
+		if _, _, err := read(text.String()); err != nil {
+			b.Fatal(err)
 		}
 	}
 }

@@ -3,7 +3,6 @@ package document_test
 import (
 	"bytes"
 	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -185,7 +184,7 @@ func TestExamples_WrittenBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, _, err := document.Read(document.File{Name: filepath.Join(examplePolicy, "again.yaml"), Data: bytes.ReplaceAll(text, []byte(examplePolicy+"/"), nil)})
+	got, _, err := document.Read(document.File{Name: "elsewhere/again.yaml", Data: text})
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%v\n%s", err, text)
 	}

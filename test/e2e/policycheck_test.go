@@ -77,3 +77,24 @@ func TestPolicySchema(t *testing.T) {
 		t.Errorf("exit %d, no single line of JSON", a.code)
 	}
 }
+
+// TestExamples_ProtectTheShop holds the examples against the estate that they are written for.
+func TestExamples_ProtectTheShop(t *testing.T) {
+	t.Parallel()
+	estate, err := os.ReadFile("../../examples/shop.yaml")
+	must(t, err)
+	examples, err := filepath.Abs("../../examples/policies")
+	must(t, err)
+	var result struct {
+		VMs []struct {
+			Name   string
+			Policy string
+			Why    string
+		}
+		Unprotected int
+	}
+	newWorld(t, string(estate)).do(&result, "policy", "scope", "-f", examples)
+	if len(result.VMs) != 1 || result.Unprotected != 0 || result.VMs[0].Name != "web-1" || result.VMs[0].Policy != "gold of the shop" || result.VMs[0].Why != "tag env=prod" {
+		t.Errorf("the examples protect %+v", result)
+	}
+}
