@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -226,13 +227,29 @@ func TestRead_StopsTelling(t *testing.T) {
 	}
 }
 
-// TestRead_DoesNotRepeat a mistake for each document that names the one that is wrong.
+// TestRead_DoesNotRepeat a mistake: neither for each document that names the one that is wrong, nor as what follows from it in the
+// same document.
 func TestRead_DoesNotRepeat(t *testing.T) {
-	_, _, err := read(strings.Replace(base, "every: 1 hour", "every: 7 hours", 1) +
-		"kind: SLAPolicy\nname: x\nslaTemplate: gold\nstorageTemplate: west\nsources: {regions: [westeurope], all: true}")
-	var mistakes document.Mistakes
-	if !errors.As(err, &mistakes) || len(mistakes) != 1 || mistakes[0].Field != "snapshots.daily.every" {
-		t.Errorf("got %v", err)
+	for text, want := range map[string]string{
+		strings.Replace(base, "every: 1 hour", "every: 7 hours", 1) +
+			"kind: SLAPolicy\nname: x\nslaTemplate: gold\nstorageTemplate: west\nsources: {regions: [westeurope], all: true}": "snapshots.daily.every",
+		"kind: SLATemplate\nname: x\nsnapshots: 3":                                               "snapshots",
+		"kind: SLATemplate\nname: x\nbackups: {daily: {every: often, keep: 1 day}}\ntarget: 101": "backups.daily.every target",
+		"kind: SchedulePolicy\nname: x\nsources: {region: westeurope}":                           "sources.region sources.regions",
+	} {
+		_, _, err := read(text)
+		var mistakes document.Mistakes
+		if !errors.As(err, &mistakes) {
+			t.Fatalf("%v for\n%s", err, text)
+		}
+		var fields []string
+		for _, m := range mistakes {
+			fields = append(fields, m.Field)
+		}
+		slices.Sort(fields)
+		if got := strings.Join(fields, " "); got != want {
+			t.Errorf("mistakes in %s, want %s\n%v", got, want, err)
+		}
 	}
 }
 

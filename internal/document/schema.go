@@ -37,7 +37,8 @@ type schema struct {
 }
 
 // Schema returns the JSON Schema of a document of any kind, made of the structs that Read fills and of their vocabulary. It
-// accepts whatever Read accepts of a single document, and refuses what is wrong with one field by itself.
+// accepts whatever Write writes, and refuses what is wrong with one field by itself; words it wants in lower case, where Read
+// takes any. What only holds for several fields, or documents, together is for Read alone to tell.
 func Schema() ([]byte, error) {
 	kinds := []string{KindSchedulePolicy, KindSLAPolicy, KindSLATemplate, KindStorageTemplate, KindRepository, KindInstallation}
 	kind := &schema{Description: vocabulary["kind"].says}
