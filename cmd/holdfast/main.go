@@ -195,7 +195,7 @@ func required(cmd *cobra.Command, flags ...string) {
 	previous := cmd.PreRunE
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
 		for _, name := range flags {
-			if f := cmd.Flags().Lookup(name); f.Value.String() == "" {
+			if f := cmd.Flags().Lookup(name); f.Value.String() == "" || f.Value.String() == "[]" { // the latter of a flag with several values
 				return holdfast.Errorf(holdfast.KindInvalid, "--%s is missing: %s", name, f.Usage).WithField(name).WithHint("see: %s --help", cmd.CommandPath())
 			}
 		}

@@ -133,3 +133,30 @@ func TestBytesAndTook(t *testing.T) {
 		}
 	}
 }
+
+// Names that anybody may choose cannot move the cursor, hide a line or turn the writing, in results, tables, notes and errors.
+func TestPrintable(t *testing.T) {
+	for text, want := range map[string]string{
+		"web-1 (ü, 数据)":   "web-1 (ü, 数据)",
+		"a\nb\tc\r":       `a\nb\tc\r`,
+		"\x1b[2Jgone":     `\x1b[2Jgone`,
+		"bad\xffbyte":     `bad\xffbyte`,
+		"txt.\u202eexe":   `txt.\u202eexe`,
+		"it's \"quoted\"": `it's "quoted"`,
+		"'":               "'",
+	} {
+		if got := cli.Printable(text); got != want {
+			t.Errorf("%q: %s, want %s", text, got, want)
+		}
+	}
+	var out, errors bytes.Buffer
+	console := &cli.Console{Out: &out, Err: &errors}
+	console.Note("two\nlines, \x1b[1A%s", "\a")
+	console.Fail(holdfast.Errorf(holdfast.KindInvalid, "there is \x1b]0;title\a").WithHint("\x9b2J"))
+	if err := cli.Table(&out, []string{"NAME", "SIZE"}, [][]string{{"a\tb\x1b", "1"}}); err != nil {
+		t.Fatal(err)
+	}
+	if text := out.String() + errors.String(); strings.ContainsAny(text, "\x1b\a\u009b\t") || strings.Count(errors.String(), "\n") != 4 {
+		t.Errorf("%q", text)
+	}
+}

@@ -43,7 +43,11 @@ func (c *Console) Result(value any, people func(w io.Writer) error) error {
 
 // Note prints a line for people on standard error, above the bars that are shown there.
 func (c *Console) Note(format string, args ...any) {
-	line := fmt.Sprintf(format+"\n", args...)
+	lines := strings.Split(fmt.Sprintf(format, args...), "\n")
+	for i := range lines {
+		lines[i] = Printable(lines[i])
+	}
+	line := strings.Join(lines, "\n") + "\n"
 	if bars := c.bars.Load(); bars != nil {
 		if _, err := io.WriteString(bars, line); err == nil {
 			return

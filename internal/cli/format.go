@@ -3,9 +3,12 @@ package cli
 import (
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Bytes writes a number of bytes for people, in binary units with three digits.
@@ -43,6 +46,25 @@ func Took(d time.Duration) string {
 // Time writes an instant for people, in UTC.
 func Time(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05Z") }
 
+// Printable returns text as it can be shown: what would move the cursor, turn the writing or end the line is written as an escape. Names
+// that come from storage or from a cloud are anybody's, and a terminal does what it is told.
+func Printable(text string) string {
+	var b strings.Builder
+	for rest := text; rest != ""; {
+		r, size := utf8.DecodeRuneInString(rest)
+		switch {
+		case r == utf8.RuneError && size == 1:
+			fmt.Fprintf(&b, `\x%02x`, rest[0])
+		case unicode.IsPrint(r):
+			b.WriteRune(r)
+		default:
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+		rest = rest[size:]
+	}
+	return b.String()
+}
+
 // Table prints rows in aligned columns under a heading.
 func Table(w io.Writer, heading []string, rows [][]string) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
@@ -50,7 +72,11 @@ func Table(w io.Writer, heading []string, rows [][]string) error {
 		return err
 	}
 	for _, row := range rows {
-		if _, err := fmt.Fprintln(tw, strings.Join(row, "\t")); err != nil {
+		shown := make([]string, len(row))
+		for i, cell := range row {
+			shown[i] = Printable(cell)
+		}
+		if _, err := fmt.Fprintln(tw, strings.Join(shown, "\t")); err != nil {
 			return err
 		}
 	}

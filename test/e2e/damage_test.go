@@ -233,3 +233,24 @@ func TestAudit_ThroughTheProgram(t *testing.T) {
 		}
 	}
 }
+
+// What somebody put into the folder is named, whatever its name, in a way that does nothing to the terminal; a person is told to move it
+// away, and not that something has to be brought back or is going to be healed.
+func TestDamage_Foreign(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, contractEstate)
+	w.initRepository()
+	image := filepath.Join(t.TempDir(), "disk.img")
+	must(t, os.WriteFile(image, noise(3, 300<<10), 0o600))
+	w.object("image", "backup", "--repo", w.repo, "--name", "disk", image)
+	for _, name := range []string{"data/x", "lists/\x1b[2J\nThe repository is sound"} {
+		must(t, os.WriteFile(filepath.Join(w.repo, name), []byte("x"), 0o600))
+	}
+	a := w.run("repo", "verify", "--repo", w.repo)
+	text := string(a.out) + a.errors
+	if a.code != 4 || strings.Contains(text, "\x1b") || !strings.Contains(text, `lists/\x1b[2J\nThe repository is sound`) || !strings.Contains(text, "Move away") ||
+		strings.Contains(text, "Bring") || strings.Contains(text, "next backup") {
+		t.Errorf("exit %d: %s", a.code, text)
+	}
+	w.mustRefuse(refusal{2, "invalid", "point", []string{"--point is missing", "--help"}}, "repo", "remove", "--repo", filepath.Join(w.repo, "nowhere"))
+}

@@ -3,7 +3,6 @@ package show
 import (
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
@@ -87,7 +86,7 @@ func tellReport(w io.Writer, result Verification) error {
 		}
 	}
 	if len(report.Shadowed) > 0 {
-		_, err := fmt.Fprintf(w, "Somebody overwrote or deleted %d objects; their older versions are whole and answer in their place. The first: %s\n", len(report.Shadowed), report.Shadowed[0])
+		_, err := fmt.Fprintf(w, "Somebody overwrote or deleted %d objects; their older versions are whole and answer in their place. The first: %s\n", len(report.Shadowed), cli.Printable(report.Shadowed[0]))
 		if err != nil {
 			return err
 		}
@@ -98,7 +97,7 @@ func tellReport(w io.Writer, result Verification) error {
 		}
 	}
 	for _, o := range report.Objects {
-		if _, err := fmt.Fprintf(w, "damaged  %s: %s\n", o.Name, o.Problem); err != nil {
+		if _, err := fmt.Fprintf(w, "damaged  %s: %s\n", cli.Printable(o.Name), cli.Printable(o.Problem)); err != nil {
 			return err
 		}
 	}
@@ -124,17 +123,31 @@ func whatToDo(report repo.Report, recorded bool) []string {
 	if len(report.Points) > 0 {
 		lines = append(lines, "Restore points that are not named are unhurt.")
 	}
+	packs, index, foreign := false, false, 0
 	for _, o := range report.Objects {
-		if strings.HasPrefix(o.Name, "data/") || strings.HasPrefix(o.Name, "tree/") {
-			lines = append(lines, "The next backup of each machine that is hit writes again what its disks still hold; older restore points are whole again then.")
-			if !recorded {
-				lines = append(lines, "It has to be told: verify once with the password, so that the damage is recorded.")
-			}
-			break
+		switch {
+		case o.Foreign:
+			foreign++
+		case strings.HasPrefix(o.Name, "data/") || strings.HasPrefix(o.Name, "tree/"):
+			packs = true
+		case strings.HasPrefix(o.Name, "index/"):
+			index = true
 		}
 	}
-	if slices.ContainsFunc(report.Objects, func(o repo.ObjectProblem) bool { return strings.HasPrefix(o.Name, "index/") }) {
+	if packs {
+		lines = append(lines, "The next backup of each machine that is hit writes again what its disks still hold; older restore points are whole again then.")
+		if !recorded {
+			lines = append(lines, "It has to be told: verify once with the password, so that the damage is recorded.")
+		}
+	}
+	if index {
 		lines = append(lines, "Make the index anew with: holdfast repo rebuild-index.")
 	}
-	return append(lines, "Bring the damaged objects back from a copy of the storage if there is one.")
+	if foreign > 0 {
+		lines = append(lines, "Move away what does not belong to the repository, and find out who put it there.")
+	}
+	if foreign < len(report.Objects) {
+		lines = append(lines, "Bring the damaged objects back from a copy of the storage if there is one.")
+	}
+	return lines
 }

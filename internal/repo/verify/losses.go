@@ -54,6 +54,9 @@ func (v *verifier) entryLost(ctx context.Context, n uint64) error {
 	strange := err == nil && v.o.Key != nil && oplog.IsStrange(v.o.Key.Ring, data, n)
 	if stored.IsDamage(err) || strange { // what a stranger wrote there says nothing of what it may have taken the place of
 		v.hits(lists...)
+		if strange {
+			v.strange(layout.EntryName(n))
+		}
 		return nil
 	}
 	if err != nil {

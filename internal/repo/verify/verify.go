@@ -100,6 +100,7 @@ type Report struct {
 type ObjectProblem struct {
 	Name    string `json:"name"`
 	Problem string `json:"problem"`
+	Foreign bool   `json:"-"` // it does not belong to the repository: a stranger's object, or a stranger's log entry
 }
 
 // Run checks a repository. It returns an error only when it could not check; damage is in the report.
@@ -193,6 +194,7 @@ type verifier struct {
 
 	mu       sync.Mutex // guards the fields below
 	problems map[string]string
+	foreign  map[string]bool // problems of what does not belong to the repository
 	healed   map[string]bool // problems that hurt nobody any more
 	hit      map[holdfast.PointID]bool
 	present  map[string]bool
@@ -205,7 +207,7 @@ const checkpointsKept = 2
 
 func newVerifier(store *counting, o Options) *verifier {
 	return &verifier{
-		store: store, o: o, problems: map[string]string{}, healed: map[string]bool{}, hit: map[holdfast.PointID]bool{},
+		store: store, o: o, problems: map[string]string{}, foreign: map[string]bool{}, healed: map[string]bool{}, hit: map[holdfast.PointID]bool{},
 		chosen: func(string) bool { return true }, byList: map[holdfast.PointID]bool{}, avoid: map[string]bool{},
 		packMemory: sync.Pool{New: func() any { return &packMemory{} }},
 	}
@@ -221,6 +223,13 @@ func (v *verifier) problem(name, format string, args ...any) {
 	if _, ok := v.problems[name]; !ok {
 		v.problems[name] = fmt.Sprintf(format, args...)
 	}
+}
+
+// strange notes that an object with a problem is none of ours.
+func (v *verifier) strange(name string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.foreign[name] = true
 }
 
 func (v *verifier) hits(points ...holdfast.PointID) {
@@ -417,9 +426,10 @@ func (v *verifier) checkObject(ctx context.Context, name string, buffer []byte) 
 	kind, want := layout.Parse(name)
 	if kind == layout.Foreign {
 		v.problem(name, "it does not belong to a repository")
+		v.strange(name)
 		return nil
 	}
-	hash, size := sha256.New(), int64(0)
+	hash, size, strange := sha256.New(), int64(0), false
 	for {
 		n, err := v.store.Read(ctx, name, size, buffer)
 		if errors.Is(err, blob.ErrNotFound) {
@@ -434,6 +444,7 @@ func (v *verifier) checkObject(ctx context.Context, name string, buffer []byte) 
 		}
 		if size == 0 && !belongs(kind, buffer[:n], v.state.Repository) {
 			v.problem(name, "it is not a %s of this repository", kind)
+			strange = true
 		}
 		hash.Write(buffer[:n])
 		size += int64(n)
@@ -441,12 +452,15 @@ func (v *verifier) checkObject(ctx context.Context, name string, buffer []byte) 
 			break
 		}
 	}
-	if kind == layout.LogEntry {
-		if !v.known[name] {
-			v.problem(name, "it lies beyond a gap in the log")
-		}
-	} else if layout.Hash(hash.Sum(nil)) != want {
+	switch {
+	case kind == layout.LogEntry && !v.known[name]:
+		v.problem(name, "it lies beyond a gap in the log")
+		v.strange(name)
+	case kind == layout.LogEntry:
+	case layout.Hash(hash.Sum(nil)) != want:
 		v.problem(name, "the %s does not match the hash in its name", kind)
+	case strange:
+		v.strange(name)
 	}
 	v.mu.Lock()
 	v.checked++
@@ -587,7 +601,7 @@ func (v *verifier) report(ctx context.Context) (Report, error) {
 		r.Points = []holdfast.PointID{}
 	}
 	for _, name := range slices.Sorted(maps.Keys(v.problems)) {
-		r.Objects = append(r.Objects, ObjectProblem{name, v.problems[name]})
+		r.Objects = append(r.Objects, ObjectProblem{Name: name, Problem: v.problems[name], Foreign: v.foreign[name]})
 	}
 	for name := range v.present {
 		if kind, _ := layout.Parse(name); kind != layout.Foreign && kind != layout.LogEntry && !v.known[name] {
