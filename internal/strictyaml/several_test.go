@@ -119,6 +119,7 @@ func TestSplit_LosesNone(t *testing.T) {
 		"a: 1\n...\n---\n...\n---\nb: 1\n...\n":       2,
 		"a: |\n  x\n  ---\n---\nb: 1\n":               2,
 		"---\n--- {a: 1}\n---\nb: 1\n":                2,
+		"\ufeffa: 1\n---\nb: 1":                       2,
 		"# a\n---\n":                                  0,
 		"a: '\n---\n'\n":                              -1,
 		"a: 1\n...\nb: 1\n":                           2,

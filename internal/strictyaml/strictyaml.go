@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -79,6 +80,9 @@ type Part struct {
 	body ast.Node
 }
 
+// byteOrderMark is what some editors write before a text; it is no part of it.
+const byteOrderMark = "\ufeff"
+
 // Split reads the documents of a file called name. Empty ones are left out. The error, if any, is the one Mistake that
 // keeps the file from being YAML at all.
 func Split(name string, data []byte) (parts []Part, mistake *Mistake) {
@@ -92,7 +96,7 @@ func Split(name string, data []byte) (parts []Part, mistake *Mistake) {
 	if err := d.checkSize(data); err != nil {
 		return nil, err
 	}
-	joined, written := joinEmpty(data)
+	joined, written := joinEmpty(bytes.TrimPrefix(data, []byte(byteOrderMark)))
 	file, err := parser.ParseBytes(joined, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
 		return nil, d.syntaxMistake(err)
@@ -522,9 +526,13 @@ func (d *Document) decodeFloat(node ast.Node, path string, target reflect.Value)
 	target.SetFloat(float64(number))
 }
 
+// decimal is a whole number as everybody reads it. What begins with a zero is octal in one version of YAML and decimal in the
+// next.
+var decimal = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
+
 func wholeNumber(node ast.Node) (int64, bool) {
 	value, ok := node.(*ast.IntegerNode)
-	if !ok {
+	if !ok || !decimal.MatchString(value.GetToken().Value) {
 		return 0, false
 	}
 	switch number := value.Value.(type) {

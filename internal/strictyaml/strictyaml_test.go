@@ -47,7 +47,7 @@ func TestDecode_AcceptsJSON(t *testing.T) {
 }
 
 func TestDecode_EmptyFileIsTheZeroValue(t *testing.T) {
-	for _, text := range []string{"", "\n\n", "# nothing\n", "---\n"} {
+	for _, text := range []string{"", "\ufeff", "\n\n", "# nothing\n", "---\n"} {
 		var got leaf
 		if _, err := strictyaml.Decode("f.yaml", []byte(text), &got); err != nil {
 			t.Errorf("%q: %v", text, err)
@@ -59,6 +59,9 @@ func TestDecode_RefusesAndNamesThePlace(t *testing.T) {
 	for _, c := range []struct{ text, place, field string }{
 		{"size: 1\nlist:\n  - {size: 1, sise: 2}", "f.yaml:3:15: ", "list[0].sise"},
 		{"size: 1.5", "f.yaml:1:7: ", "size"},
+		{"size: 010", "f.yaml:1:7: ", "size"},
+		{"size: 0x10", "f.yaml:1:7: ", "size"},
+		{"size: 1_000", "f.yaml:1:7: ", "size"},
 		{"size: \"12\"", "f.yaml:1:7: ", "size"},
 		{"size: 99999999999999999999", "f.yaml:1:7: ", "size"},
 		{"size: 18446744073709551615", "f.yaml:1:7: ", "size"},
