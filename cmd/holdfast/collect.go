@@ -167,6 +167,9 @@ func (a *app) collect(ctx context.Context, dryRun bool, giveUp time.Duration) er
 		return err
 	}
 	result := newCollection(collected, dryRun)
+	if err := a.sweep(ctx, store, &result); err != nil {
+		return err
+	}
 	if err := a.console.Result(result, func(w io.Writer) error { return cli.Lines(w, result.lines()) }); err != nil {
 		return err
 	}
@@ -174,6 +177,28 @@ func (a *app) collect(ctx context.Context, dryRun bool, giveUp time.Duration) er
 		return errDamageTold
 	}
 	return nil
+}
+
+// leftoverAge is how old a half-written file must be to be taken for one whose writer died: longer than a put takes. One that is not dead
+// after all writes it anew.
+const leftoverAge = 24 * time.Hour
+
+// sweep removes what puts that died left in a local folder, which is no object, or counts it.
+func (a *app) sweep(ctx context.Context, store openStore, result *collection) error {
+	if store.local == nil {
+		return nil
+	}
+	left, err := store.local.Leftovers(ctx, a.clock.Now().Add(-leftoverAge))
+	if err != nil {
+		return err
+	}
+	for _, l := range left {
+		result.FreedObjects, result.FreedBytes = result.FreedObjects+1, result.FreedBytes+l.Size
+	}
+	if result.DryRun {
+		return nil
+	}
+	return store.local.Sweep(left)
 }
 
 // runCollection plans or collects, and shows how far it is.

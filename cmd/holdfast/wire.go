@@ -90,7 +90,8 @@ func (a *app) password() (string, error) {
 // neither lock nor show versions.
 type openStore struct {
 	objects   blob.Store
-	folder    string // of a local store
+	folder    string      // of a local store
+	local     *file.Store // nil for one that is not
 	remover   blob.Remover
 	locker    blob.Locker    // nil when it cannot lock
 	versioned blob.Versioned // nil when it keeps no versions
@@ -107,7 +108,7 @@ func (a *app) store(ctx context.Context) (openStore, error) {
 		if err != nil {
 			return openStore{}, err
 		}
-		return openStore{objects: s, folder: where.folder, remover: s.Remover()}, nil
+		return openStore{objects: s, folder: where.folder, local: s, remover: s.Remover()}, nil
 	}
 	return a.blobStore(ctx, where)
 }

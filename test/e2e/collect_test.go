@@ -2,11 +2,13 @@ package e2e
 
 import (
 	"bytes"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // folderBytes returns the bytes of all files below a folder.
@@ -80,5 +82,32 @@ func TestCollect(t *testing.T) {
 	told := w.run("repo", "collect", "--repo", w.repo)
 	if !strings.Contains(string(told.out), "restore point") || told.code != 0 {
 		t.Errorf("a person is told %q", string(told.out))
+	}
+}
+
+// Where the file system has no files without a name, a backup that is killed leaves half-written ones, which are no objects. A collection
+// counts and removes those that are old, and leaves alone what may still be written.
+func TestCollect_HalfWrittenFiles(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, contractEstate)
+	w.initRepository()
+	old, young := filepath.Join(w.repo, "keys", ".tmp-old"), filepath.Join(w.repo, "log", ".tmp-young")
+	for _, name := range []string{old, young} {
+		must(t, os.WriteFile(name, noise(1, 5000), 0o600))
+	}
+	before := time.Now().Add(-25 * time.Hour)
+	must(t, os.Chtimes(old, before, before))
+	for _, flags := range [][]string{{"--dry-run"}, nil} {
+		result := w.object(append([]string{"repo", "collect", "--repo", w.repo}, flags...)...)
+		if result["freedObjects"] != 1.0 || result["freedBytes"] != 5000.0 {
+			t.Errorf("%v: %v", flags, result)
+		}
+		_, err := os.Stat(old)
+		if gone := errors.Is(err, fs.ErrNotExist); gone != (flags == nil) {
+			t.Errorf("%v: the old one: %v", flags, err)
+		}
+	}
+	if _, err := os.Stat(young); err != nil {
+		t.Error(err)
 	}
 }

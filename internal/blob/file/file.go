@@ -3,8 +3,8 @@
 // It promises that an object is on the disk, whole, when Put returns: the bytes, the name and the folders are synced, and
 // the name appears by a link, so that a crash at any instant leaves the object or nothing. It never overwrites, never
 // follows a symbolic link to an object, and never leaves the folder. On Linux an object is written into a file without a
-// name; where the file system cannot do that, a crash may leave a file called ".tmp-…", which is no object and which Sweep
-// removes. Local folders have no locks: a put that asks for one is refused.
+// name; where the file system cannot do that, a crash may leave a file called ".tmp-…", which is no object, which
+// Leftovers finds and Sweep removes. Local folders have no locks: a put that asks for one is refused.
 package file
 
 import (

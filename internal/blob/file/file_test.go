@@ -256,14 +256,23 @@ func TestSweep_AfterCrash(t *testing.T) {
 	if names := list(t, store, ""); !slices.Equal(names, []string{"x/y"}) {
 		t.Errorf("list after a crash: %v", names)
 	}
-	if n, err := store.Sweep(t.Context()); n != 1 || err != nil {
-		t.Errorf("sweep removes %d, %v", n, err)
+	if left, err := store.Leftovers(t.Context(), time.Now().Add(-time.Hour)); len(left) != 0 || err != nil {
+		t.Errorf("a put that may still work left %v, %v", left, err)
+	}
+	left, err := store.Leftovers(t.Context(), time.Now().Add(time.Hour))
+	if err != nil || len(left) != 1 || left[0].Size != 4 || !strings.HasPrefix(left[0].Name, "x/.tmp-") {
+		t.Errorf("leftovers %v, %v", left, err)
+	}
+	for range 2 {
+		if err := store.Sweep(left); err != nil {
+			t.Error(err)
+		}
 	}
 	if left := files(t, store.root); len(left) != 1 {
 		t.Errorf("after the sweep: %v", left)
 	}
-	if n, err := open(t, filepath.Join(store.root, "nowhere")).Sweep(t.Context()); n != 0 || err != nil {
-		t.Errorf("sweep of a folder that does not exist: %d, %v", n, err)
+	if left, err := open(t, filepath.Join(store.root, "nowhere")).Leftovers(t.Context(), time.Now()); len(left) != 0 || err != nil {
+		t.Errorf("leftovers in a folder that does not exist: %v, %v", left, err)
 	}
 }
 

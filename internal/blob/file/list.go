@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/blob"
 )
@@ -27,24 +28,43 @@ func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[blob.Info, er
 	}
 }
 
-// Sweep removes the temporary files that crashed puts left behind, and returns how many. Call it only while nobody writes
-// to the store: the temporary file of a running put goes too, and that put then fails.
-func (s *Store) Sweep(ctx context.Context) (int, error) {
-	removed := 0
+// Leftovers returns the temporary files that were written last before that time: of puts that died. They are no objects, and no list
+// shows them.
+func (s *Store) Leftovers(ctx context.Context, before time.Time) ([]blob.Info, error) {
+	var left []blob.Info
 	err := filepath.WalkDir(s.root, func(path string, entry fs.DirEntry, err error) error {
+		if missing(err) {
+			return nil // gone while it was looked at
+		}
 		if err = errors.Join(err, ctx.Err()); err != nil {
 			return err
 		}
 		if !entry.Type().IsRegular() || !strings.HasPrefix(entry.Name(), temporaryPrefix) {
 			return nil
 		}
-		removed++
-		return os.Remove(path)
+		info, err := entry.Info()
+		if missing(err) || err == nil && !info.ModTime().Before(before) {
+			return nil
+		}
+		name, relErr := filepath.Rel(s.root, path)
+		left = append(left, blob.Info{Name: filepath.ToSlash(name), Size: info.Size()})
+		return errors.Join(err, relErr)
 	})
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return removed, s.failure(err, "sweep", "the folder")
+	if err != nil {
+		return nil, s.failure(err, "look for leftovers in", "the folder")
 	}
-	return removed, nil
+	return left, nil
+}
+
+// Sweep removes what Leftovers returned. A put that still works after all is made anew, or fails.
+func (s *Store) Sweep(left []blob.Info) error {
+	for _, info := range left {
+		err := os.Remove(filepath.Join(s.root, filepath.FromSlash(info.Name)))
+		if err != nil && !missing(err) {
+			return s.failure(err, "remove", info.Name)
+		}
+	}
+	return nil
 }
 
 // walk is one List. It goes through folders in the order in which their objects' whole names sort.
