@@ -130,7 +130,7 @@ func (p *page) checkMail(m holdfast.Mail) {
 }
 
 func (p *page) checkSubject(where, subject string) {
-	if n := len([]rune(subject)); n < 1 || n > mailSubjectMax || strings.ContainsFunc(subject, isControl) {
+	if n := len([]rune(subject)); n < 1 || n > mailSubjectMax || strings.ContainsFunc(subject, unseen) {
 		p.wrong(where, fmt.Sprintf("1 to %d characters on one line", mailSubjectMax), "%q cannot be a subject", subject)
 	}
 }

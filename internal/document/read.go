@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/strictyaml"
@@ -259,12 +260,13 @@ func (p *page) checkName() {
 		p.wrong("name", accepted, "%q holds a character that names may not have: %c", p.name, p.name[i])
 	case len([]rune(p.name)) > nameMax:
 		p.wrong("name", accepted, "has %d characters", len([]rune(p.name)))
-	case strings.TrimSpace(p.name) != p.name || strings.ContainsFunc(p.name, isControl):
-		p.wrong("name", accepted, "%q begins or ends with a space, or holds a control character", p.name)
+	case strings.TrimSpace(p.name) != p.name || strings.ContainsFunc(p.name, unseen):
+		p.wrong("name", accepted, "%q begins or ends with a space, or holds a character that cannot be seen", p.name)
 	}
 }
 
-func isControl(r rune) bool { return r < ' ' || r == 0x7f }
+// unseen reports whether a character has no look of its own: those that control a terminal, or turn the writing around.
+func unseen(r rune) bool { return !unicode.IsGraphic(r) }
 
 // documents puts what was read together, policies by priority.
 func (r *reader) documents() holdfast.Documents {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/cli"
 	"github.com/holdfast-backup/holdfast/internal/document"
 	"github.com/holdfast-backup/holdfast/internal/document/explain"
 )
@@ -49,23 +50,24 @@ func NewCheck(d holdfast.Documents, notes []document.Note, mistakes document.Mis
 // Tell says what the documents do, what is worth a note, and what is wrong with them.
 func (c Check) Tell(w io.Writer) error {
 	var b strings.Builder
+	line := func(text string) { fmt.Fprintln(&b, cli.Printable(text)) } // what people wrote may hold anything
 	for _, d := range c.Documents {
-		fmt.Fprintln(&b, strings.TrimSpace(d.Kind+" "+d.Name))
+		line(strings.TrimSpace(d.Kind + " " + d.Name))
 		for _, sentence := range d.Sentences {
-			fmt.Fprintln(&b, "  "+sentence)
+			line("  " + sentence)
 		}
 	}
 	for _, f := range c.Notes {
-		fmt.Fprintln(&b, f.Level+": "+f.String())
+		line(f.Level + ": " + f.String())
 	}
 	for _, f := range c.Mistakes {
-		fmt.Fprintln(&b, f.String())
+		line(f.String())
 		if f.Hint != "" {
-			fmt.Fprintln(&b, "  → "+f.Hint)
+			line("  → " + f.Hint)
 		}
 	}
 	if n := len(c.Mistakes); n > 0 {
-		fmt.Fprintf(&b, "mistakes: %d\n", n)
+		line(fmt.Sprintf("mistakes: %d", n))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
