@@ -103,7 +103,10 @@ func (a *app) checkStorage(ctx context.Context) error {
 		Done:   a.tellCheck,
 	}
 	checks, err := blobtest.Run(ctx, store.objects, o)
-	if err = errors.Join(err, store.forget(o.Prefix)); err != nil {
+	if store.local != nil {
+		err = errors.Join(err, store.local.RemoveFolders(o.Prefix))
+	}
+	if err != nil {
 		return err
 	}
 	result := struct {

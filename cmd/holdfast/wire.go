@@ -3,13 +3,10 @@ package main
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"log/slog"
 	"net/url"
-	"os"
 	"path/filepath"
 	"runtime/debug"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -90,7 +87,6 @@ func (a *app) password() (string, error) {
 // neither lock nor show versions.
 type openStore struct {
 	objects   blob.Store
-	folder    string      // of a local store
 	local     *file.Store // nil for one that is not
 	remover   blob.Remover
 	locker    blob.Locker    // nil when it cannot lock
@@ -108,32 +104,9 @@ func (a *app) store(ctx context.Context) (openStore, error) {
 		if err != nil {
 			return openStore{}, err
 		}
-		return openStore{objects: s, folder: where.folder, local: s, remover: s.Remover()}, nil
+		return openStore{objects: s, local: s, remover: s.Remover()}, nil
 	}
 	return a.blobStore(ctx, where)
-}
-
-// forget removes the folders that a local store keeps below prefix when all objects in them are gone.
-func (s openStore) forget(prefix string) error {
-	if s.folder == "" {
-		return nil
-	}
-	var folders []string
-	err := filepath.WalkDir(filepath.Join(s.folder, prefix), func(path string, entry fs.DirEntry, err error) error {
-		if err == nil && entry.IsDir() {
-			folders = append(folders, path)
-		}
-		return err
-	})
-	for _, folder := range slices.Backward(folders) { // the inner ones first
-		if err == nil {
-			err = os.Remove(folder)
-		}
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
 }
 
 // blobStore opens a folder of a blob container, with locks where the container has version-level immutability.

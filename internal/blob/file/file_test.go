@@ -437,3 +437,30 @@ func BenchmarkRead(b *testing.B) {
 		}
 	}
 }
+
+// Folders go when all objects in them are gone, and not before.
+func TestRemoveFolders(t *testing.T) {
+	store := open(t, t.TempDir())
+	for _, name := range []string{"check/a/b", "check/c/d/e"} {
+		if err := store.Put(t.Context(), name, nil, blob.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := store.Remover().Remove(t.Context(), "check/a/b"); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.RemoveFolders("check"); err == nil || !slices.Equal(files(t, store.root), []string{"check/c/d/e"}) {
+		t.Errorf("with an object in it: %v, %v", err, files(t, store.root))
+	}
+	if err := store.Remover().Remove(t.Context(), "check/c/d/e"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := store.RemoveFolders("check"); err != nil {
+			t.Error(err)
+		}
+	}
+	if isFolder(filepath.Join(store.root, "check")) {
+		t.Error("the empty folder is still there")
+	}
+}

@@ -2,8 +2,11 @@ package file
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/holdfast-backup/holdfast/internal/blob"
 )
@@ -32,4 +35,24 @@ func (r remover) Remove(ctx context.Context, name string) error {
 		return r.store.failure(err, "sync the folder of", name)
 	}
 	return nil
+}
+
+// RemoveFolders removes the folders below prefix, and itself, when all objects in them are gone. Call it where nobody puts.
+func (s *Store) RemoveFolders(prefix string) error {
+	var folders []string
+	err := filepath.WalkDir(filepath.Join(s.root, filepath.FromSlash(prefix)), func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.IsDir() {
+			folders = append(folders, path)
+		}
+		return err
+	})
+	for _, folder := range slices.Backward(folders) { // the inner ones first
+		if err == nil {
+			err = os.Remove(folder)
+		}
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
