@@ -2,6 +2,7 @@ package preview
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -72,14 +73,14 @@ func newAccount(p *Preview, in Input, meter *cost.Meter) *account {
 		}
 		a.policies, a.byName[s.Name] = append(a.policies, s), s
 	}
-	rows := rowsOf(in.Documents)
 	for _, g := range p.groups {
 		if shown := a.shown[g.policy]; g.policy != "" && (shown == nil || len(g.ids) > len(shown.ids)) {
 			a.shown[g.policy] = g
 			a.byName[g.policy].Zone = g.zone.String()
 		}
+		protection := protectionOf(in.Documents, g)
 		for _, vm := range g.machines {
-			a.machines[g] = append(a.machines[g], meter.Machine(*vm, cost.Protection{Policy: g.policy, Rows: rows[g.policy]}))
+			a.machines[g] = append(a.machines[g], meter.Machine(*vm, protection))
 			a.callers[g] = append(a.callers[g], a.calls.Machine(*vm))
 		}
 		for _, point := range g.points {
@@ -89,24 +90,42 @@ func newAccount(p *Preview, in Input, meter *cost.Meter) *account {
 	return a
 }
 
-// rowsOf are the rows of each policy as costs see them. Where an SLA policy puts its points depends on the region: its rows
-// name the default.
-func rowsOf(d holdfast.Documents) map[string][]cost.Row {
-	rows := map[string][]cost.Row{}
+// protectionOf says by what the machines of a group are protected.
+func protectionOf(d holdfast.Documents, g *group) cost.Protection {
+	protection := cost.Protection{Policy: g.policy}
 	for _, p := range d.SchedulePolicies {
-		for _, r := range p.Rows {
-			rows[p.Name] = append(rows[p.Name], cost.Row{Flag: r.Flag, Kind: r.Kind, Repository: r.Repository, KeepCount: r.KeepCount, KeepFor: r.KeepFor})
+		if p.Name == g.policy {
+			protection.Rows = cost.ScheduleRows(p)
 		}
 	}
 	for _, p := range d.SLAPolicies {
-		template, _ := d.SLATemplate(p.Template)
-		storage, _ := d.StorageTemplate(p.Storage)
-		places := map[holdfast.PointKind]string{holdfast.PointBackup: storage.Backups.Default, holdfast.PointArchive: storage.Archives.Default}
-		for _, r := range template.Rows {
-			rows[p.Name] = append(rows[p.Name], cost.Row{Flag: r.Flag, Kind: r.Kind, Repository: places[r.Kind], KeepFor: r.KeepFor})
+		if p.Name == g.policy {
+			template, _ := d.SLATemplate(p.Template)
+			storage, _ := d.StorageTemplate(p.Storage)
+			protection.Rows = cost.SLARows(template, storage, g.region)
 		}
 	}
-	return rows
+	return protection
+}
+
+// repositoriesOf are the repositories as costs see them: what SLA policies want proven is read as often as their templates say.
+func repositoriesOf(d holdfast.Documents) []cost.Repository {
+	every := map[string]time.Duration{}
+	for _, p := range d.SLAPolicies {
+		template, _ := d.SLATemplate(p.Template)
+		storage, _ := d.StorageTemplate(p.Storage)
+		age := time.Duration(template.ProofAge.N) * 24 * time.Hour
+		for _, name := range append(slices.Collect(maps.Values(storage.Backups.Regions)), storage.Backups.Default) {
+			if known := every[name]; age > 0 && (known == 0 || age < known) {
+				every[name] = age
+			}
+		}
+	}
+	repositories := cost.Repositories(d.Repositories)
+	for i := range repositories {
+		repositories[i].ReadEvery = every[repositories[i].Name]
+	}
+	return repositories
 }
 
 // made takes note of a point that was made, or that was there already. Archives are copied from the newest backup.

@@ -61,7 +61,7 @@ func New(in Input, from time.Time) (*Preview, error) {
 	}
 	p.changes = p.clockChanges()
 	meter, err := cost.NewMeter(cost.Setting{
-		Prices: in.Prices, Assumptions: in.Assumptions, Repositories: cost.Repositories(in.Documents.Repositories), Zonal: in.Inventory.Zonal,
+		Prices: in.Prices, Assumptions: in.Assumptions, Repositories: repositoriesOf(in.Documents), Zonal: in.Inventory.Zonal,
 	}, from)
 	if err != nil {
 		return nil, err
