@@ -449,7 +449,7 @@ func TestRemoveFolders(t *testing.T) {
 	if err := store.Remover().Remove(t.Context(), "check/a/b"); err != nil {
 		t.Fatal(err)
 	}
-	if err := store.RemoveFolders("check"); err == nil || !slices.Equal(files(t, store.root), []string{"check/c/d/e"}) {
+	if err := store.RemoveFolders("check"); err == nil || len(files(t, store.root)) != 1 {
 		t.Errorf("with an object in it: %v, %v", err, files(t, store.root))
 	}
 	if err := store.Remover().Remove(t.Context(), "check/c/d/e"); err != nil {
