@@ -365,11 +365,15 @@ func (l *Ledger) Machines(policyName string, row Row, day civil.Date) []MachineC
 	if e == nil {
 		return nil
 	}
-	machines := make([]MachineCompliance, len(e.tallies))
+	sorted := make([]*tally, len(e.tallies))
 	for i := range e.tallies {
-		machines[i] = e.machine(&e.tallies[i], l.now)
+		sorted[i] = &e.tallies[i]
 	}
-	slices.SortFunc(machines, func(a, b MachineCompliance) int { return strings.Compare(a.Machine.Key(), b.Machine.Key()) })
+	slices.SortFunc(sorted, func(a, b *tally) int { return strings.Compare(a.member.key, b.member.key) })
+	machines := make([]MachineCompliance, len(sorted))
+	for i, t := range sorted {
+		machines[i] = e.machine(t, l.now)
+	}
 	return machines
 }
 

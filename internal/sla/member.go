@@ -28,10 +28,11 @@ func (e MachineJoined) check(l *Ledger) error {
 // excused. If it had been removed from an entry that is not closed, it is not any more.
 func (e MachineJoined) apply(l *Ledger) {
 	p := l.policy(e.Policy)
-	m := p.members[e.Machine.Key()]
+	key := e.Machine.Key()
+	m := p.members[key]
 	if m == nil {
-		m = &member{id: e.Machine}
-		p.members[e.Machine.Key()] = m
+		m = &member{id: e.Machine, key: key}
+		p.members[key] = m
 	}
 	r := p.region(e.Region)
 	if _, known := schedule.RegionZone(e.Region); !known {

@@ -43,6 +43,7 @@ func (s stretch) covers(from, to time.Time) (time.Time, time.Time) {
 // member is a machine that the policy protects or protected.
 type member struct {
 	id     holdfast.ResourceID
+	key    string
 	region *region
 	join   int       // the number of its joining; those of a region are in this order
 	in     bool      // protected now

@@ -112,7 +112,7 @@ func (r *snapshotReader) members() error {
 			return torn(r.state.Name, "machines are not in order of joining")
 		}
 		last = s.Join
-		m := &member{id: s.ID, join: s.Join, in: s.In, left: s.Left, region: newRegion(s.Region, nil)}
+		m := &member{id: s.ID, key: s.ID.Key(), join: s.Join, in: s.In, left: s.Left, region: newRegion(s.Region, nil)}
 		for _, known := range r.policy.regions {
 			if known.name == s.Region {
 				m.region = known
@@ -123,7 +123,7 @@ func (r *snapshotReader) members() error {
 		}
 		r.machines = append(r.machines, m)
 		if !s.Gone {
-			r.policy.members[m.id.Key()] = m
+			r.policy.members[m.key] = m
 		}
 		if m.in {
 			m.region.sit(m)
