@@ -46,8 +46,8 @@ func (c Count) plus(o Count) Count {
 type MachineCompliance struct {
 	Machine holdfast.ResourceID `json:"machine"`
 	Count
-	Created     *float64 `json:"createdPercent"`
-	ProvenRatio *float64 `json:"provenPercent"`
+	Created     *float64 `json:"createdPercent,omitempty"`
+	ProvenRatio *float64 `json:"provenPercent,omitempty"`
 	Status      Status   `json:"status"`
 }
 
@@ -61,8 +61,8 @@ type Compliance struct {
 	TargetPercent float64    `json:"targetPercent"`   // of the version to which its last expectation belongs
 	Machines      Machines   `json:"machines"`
 	Count                    // of the machines that were not removed
-	Created       *float64   `json:"createdPercent"` // the mean over the machines that have a ratio; nil where none has
-	ProvenRatio   *float64   `json:"provenPercent"`
+	Created       *float64   `json:"createdPercent,omitempty"` // the mean over the machines that have a ratio; nil where none has
+	ProvenRatio   *float64   `json:"provenPercent,omitempty"`
 	Status        Status     `json:"status"`       // of the ratio of created points against the target
 	ProvenStatus  Status     `json:"provenStatus"` // of the ratio of proven ones
 }

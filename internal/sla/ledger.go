@@ -201,7 +201,7 @@ func (l *Ledger) Open(policyName string) iter.Seq[Expectation] {
 
 func (ServerStopped) check(l *Ledger) error {
 	if l.down {
-		return holdfast.Errorf(holdfast.KindConflict, "the server had stopped already")
+		return holdfast.Errorf(holdfast.KindConflict, "the server had stopped already").WithHint("put an event serverStarted before it")
 	}
 	return nil
 }

@@ -47,7 +47,7 @@ func TestApply_Refuses(t *testing.T) {
 		before := string(encode(t, w.ledger.Snapshot()))
 		err := w.ledger.Apply(c.event, w)
 		var e *holdfast.Error
-		if !errors.As(err, &e) || e.Kind != c.kind || e.Field != c.field {
+		if !errors.As(err, &e) || e.Kind != c.kind || e.Field != c.field || e.Hint == "" {
 			t.Errorf("%#v: %v", c.event, err)
 		}
 		if after := string(encode(t, w.ledger.Snapshot())); after != before {
@@ -161,6 +161,9 @@ func TestLedger_Forgets(t *testing.T) {
 	}
 	if n := len(w.ledger.Snapshot().Policies[0].Machines); n < 14 || n > 45 {
 		t.Errorf("%d machines are remembered", n)
+	}
+	if n := w.ledger.Seats(shop); n > 20 {
+		t.Errorf("%d seats are kept", n)
 	}
 	if n := len(w.ledger.Snapshot().Policies[0].Books[0].Entries); n > 16 {
 		t.Errorf("%d entries are remembered", n)

@@ -13,13 +13,13 @@ func (e MachineJoined) check(l *Ledger) error {
 		return err
 	}
 	if e.Region == "" {
-		return holdfast.Errorf(holdfast.KindInvalid, "the machine's region is missing").WithField("region")
+		return holdfast.Errorf(holdfast.KindInvalid, "the machine's region is missing").WithField("region").WithHint("write Azure's short name, such as westeurope")
 	}
 	if e.Machine == "" {
-		return holdfast.Errorf(holdfast.KindInvalid, "the machine has no id").WithField("machine")
+		return holdfast.Errorf(holdfast.KindInvalid, "the machine has no id").WithField("machine").WithHint("write its ARM id")
 	}
 	if m := l.policy(e.Policy).members[e.Machine.Key()]; m != nil && m.in {
-		return holdfast.Errorf(holdfast.KindConflict, "policy %s protects %s already", e.Policy, e.Machine).WithField("machine")
+		return holdfast.Errorf(holdfast.KindConflict, "policy %s protects %s already", e.Policy, e.Machine).WithField("machine").WithHint("put an event machineLeft before it")
 	}
 	return nil
 }

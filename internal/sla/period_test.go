@@ -23,6 +23,14 @@ func TestRules_Periods(t *testing.T) {
 			w.wantClosed(dailyBackups, "03-02", "03-03 07:00")
 			w.wantClosed(weeklyBackups, "03-02", "03-09 00:00")
 		},
+		"a deadline of the day before the last may be the last one": func(t *testing.T) {
+			w := newWorld(t)
+			ends := asks(hourly(), weeklyOn(holdfast.PointBackup, time.Friday, time.Saturday))
+			ends.BackupWindow, ends.Grace = window("12:00-12:00"), 24*time.Hour
+			w.do(inForce("02-20 00:00", 1, ends), joined("03-02 08:00", "web-1"))
+			w.until("03-10 00:00")
+			w.wantClosed(weeklyBackups, "03-02", "03-09 12:00")
+		},
 		"a region without machines holds it open as well": func(t *testing.T) {
 			w := newWorld(t)
 			w.do(inForce("02-20 00:00", 1, hourly(), dublin, newYork), joined("03-02 08:00", "web-1"))
@@ -34,6 +42,12 @@ func TestRules_Periods(t *testing.T) {
 			w.do(joinedIn("03-02 09:00", "web-2", newYork))
 			w.until("03-04 00:00")
 			w.wantClosed(dailyBackups, "03-02", "03-03 05:00")
+		},
+		"but not when the last of them has left": func(t *testing.T) {
+			w := daily(t)
+			w.do(joinedIn("03-02 09:00", "web-2", newYork), left("03-03 02:00", "web-2"))
+			w.until("03-04 00:00")
+			w.wantClosed(dailyBackups, "03-02", "03-03 02:00")
 		},
 		"a region that is taken away holds nothing open, and an entry may close at once": func(t *testing.T) {
 			w := newWorld(t)
@@ -60,6 +74,16 @@ func TestRules_Periods(t *testing.T) {
 			w.do(inForce("03-02 17:00", 2, lower), inForce("03-02 18:00", 3, with(lower, func(t *holdfast.SLATemplate) { t.TargetPercent = 99 })))
 			w.until("03-03 00:00")
 			w.wantEntry(dailyBackups, "03-02", "50 0 MetSLA")
+		},
+		"slots of before, excused for who joins late, do not make an older version's target count": func(t *testing.T) {
+			w := newWorld(t)
+			w.do(inForce("02-20 00:00", 1, hourly(), dublin, newYork), joined("03-02 08:00", "web-1"))
+			w.do(inForce("03-02 17:00", 2, with(hourly(), func(t *holdfast.SLATemplate) { t.TargetPercent, t.BackupWindow = 50, window("17:00-18:00") }), dublin, newYork))
+			w.do(joinedIn("03-02 18:00", "web-2", newYork)) // asked for at 15:00 and 16:00 by the first version
+			w.wantCount("web-2", dailyBackups, "03-02", "2 planned 0 met 0 missed 2 excused 0 open none")
+			if c, _ := w.ledger.Entry(shop, dailyBackups, date("03-02")); c.TargetPercent != 50 {
+				t.Errorf("the target is %g %%", c.TargetPercent)
+			}
 		},
 		"the ratio is met when it is the target or more": func(t *testing.T) {
 			for target, want := range map[float64]sla.Status{87.5: sla.MetSLA, 87.6: sla.MissedSLA} {

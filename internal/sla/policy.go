@@ -69,20 +69,16 @@ func (p *policy) begin(at time.Time, terms *Terms, enabled bool) {
 	p.stretches = slices.DeleteFunc(p.stretches, func(s stretch) bool { return !s.to.IsZero() && s.to.Before(at.Add(-memory)) })
 }
 
-// end puts out of force what is in force; a version that was in force for no time never was.
+// end puts out of force what is in force.
 func (p *policy) end(at time.Time) {
-	s := p.inForce()
-	if s == nil {
-		return
-	}
-	if s.to = at; s.from.Equal(at) {
-		p.stretches = p.stretches[:len(p.stretches)-1]
+	if s := p.inForce(); s != nil {
+		s.to = at
 	}
 }
 
 func (e PolicyInForce) check(l *Ledger) error {
 	if e.Policy == "" {
-		return holdfast.Errorf(holdfast.KindInvalid, "the policy has no name").WithField("policy")
+		return holdfast.Errorf(holdfast.KindInvalid, "the policy has no name").WithField("policy").WithHint("write the name of the policy")
 	}
 	p := l.policy(e.Policy)
 	if p == nil || p.inForce() == nil {

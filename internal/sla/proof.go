@@ -21,33 +21,38 @@ type Standing struct {
 	Removed time.Time `json:"removed,omitzero"` // by retention
 }
 
-// Proofs are the times of proofs by level, that of level 1 first. A zero time: none. As JSON they are an object with the
-// levels that there are.
+// Proofs are the times of proofs by level, that of level 1 first. A zero time: none. As JSON they are a list of
+// those that there are, each with its level.
 type Proofs [levelMax]time.Time
+
+type proof struct {
+	Level int       `json:"level"`
+	At    time.Time `json:"at"`
+}
 
 // MarshalJSON implements json.Marshaler.
 func (p Proofs) MarshalJSON() ([]byte, error) {
-	levels := make(map[int]time.Time)
+	list := []proof{}
 	for i, at := range p {
 		if !at.IsZero() {
-			levels[i+1] = at
+			list = append(list, proof{i + 1, at})
 		}
 	}
-	return json.Marshal(levels)
+	return json.Marshal(list)
 }
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (p *Proofs) UnmarshalJSON(data []byte) error {
-	var levels map[int]time.Time
-	if err := json.Unmarshal(data, &levels); err != nil {
+	var list []proof
+	if err := json.Unmarshal(data, &list); err != nil {
 		return err
 	}
 	*p = Proofs{}
-	for level, at := range levels {
-		if level < levelMin || level > levelMax {
-			return holdfast.Errorf(holdfast.KindInvalid, "%d is not a proof level", level)
+	for _, one := range list {
+		if one.Level < levelMin || one.Level > levelMax {
+			return holdfast.Errorf(holdfast.KindInvalid, "%d is not a proof level", one.Level)
 		}
-		p[level-1] = at
+		p[one.Level-1] = one.At
 	}
 	return nil
 }

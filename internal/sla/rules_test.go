@@ -260,7 +260,7 @@ func TestRules_WeeklyAndMonthly(t *testing.T) {
 			w := nightly(t)
 			w.do(
 				sla.SessionStarted{At: when("03-02 22:00"), Work: work("web-1", backup, "03-02 22:00")},
-				sla.SessionSkipped{At: when("03-03 02:00"), Work: work("web-1", backup, "03-03 02:00")},
+				sla.SessionSkipped{At: when("03-03 02:01"), Work: work("web-1", backup, "03-03 02:00")},
 				backed("03-03 05:00", "web-1", "03-02 22:00"),
 			)
 			w.wantLine("web-1", "03-02 22:00", sla.Missed, sla.Late)
@@ -299,8 +299,9 @@ func TestRules_JoiningAndLeaving(t *testing.T) {
 			w.do(joined("03-03 03:00", "web-2"))
 			w.wantCount("web-2", dailyBackups, "03-02", "2 planned 0 met 0 missed 2 excused 0 open none")
 			w.wantCount("web-2", dailyBackups, "03-03", "not there")
-			w.do(joined("03-03 08:00", "web-3"))
+			w.do(joined("03-03 06:30", "web-3")) // the window has closed, the entry has not
 			w.wantCount("web-3", dailyBackups, "03-02", "not there")
+			w.wantCount("web-3", weeklyBackups, "03-02", "1 planned 0 met 0 missed 1 excused 0 open none")
 		},
 		"slots of the week and the month that are past are excused as well": func(t *testing.T) {
 			w := newWorld(t)

@@ -60,7 +60,7 @@ func (e SessionStarted) check(l *Ledger) error { return e.Work.check(l, e.At) }
 func (e SessionFailed) check(l *Ledger) error  { return e.Work.check(l, e.At) }
 func (e PointDurable) check(l *Ledger) error {
 	if e.Point == "" {
-		return holdfast.Errorf(holdfast.KindInvalid, "the point has no id").WithField("point")
+		return holdfast.Errorf(holdfast.KindInvalid, "the point has no id").WithField("point").WithHint("write the id of the restore point")
 	}
 	return e.Work.check(l, e.At)
 }
@@ -144,7 +144,7 @@ func (e PointProven) check(*Ledger) error {
 	case e.Level < levelMin || e.Level > levelMax:
 		return holdfast.Errorf(holdfast.KindInvalid, "%d is not a proof level", e.Level).WithField("level").WithHint("write a number from %d to %d", levelMin, levelMax)
 	case e.Proved.After(e.At):
-		return holdfast.Errorf(holdfast.KindInvalid, "the proof is of %s, after it was told", stamp(e.Proved)).WithField("proved")
+		return holdfast.Errorf(holdfast.KindInvalid, "the proof is of %s, after it was told", stamp(e.Proved)).WithField("proved").WithHint("write from when the proof counts, at the latest the time of the event")
 	}
 	return nil
 }

@@ -59,7 +59,7 @@ func (f *fields) truth(name string) (value bool) {
 
 func (f *fields) instant(name string) (value time.Time) {
 	f.read(name, &value, "a time such as 2026-03-01T22:00:00Z")
-	return value
+	return value.UTC()
 }
 
 func (f *fields) at() time.Time { return f.instant("at") }

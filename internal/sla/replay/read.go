@@ -87,9 +87,9 @@ func lines(r io.Reader) iter.Seq2[line, error] {
 		}
 		switch err := scanner.Err(); {
 		case errors.Is(err, bufio.ErrTooLong):
-			yield(line{}, inLine(n+1, holdfast.Errorf(holdfast.KindInvalid, "it is longer than %d bytes", lineBytesMax)))
+			yield(line{}, inLine(n+1, holdfast.Errorf(holdfast.KindInvalid, "it is longer than %d bytes", lineBytesMax).WithHint("write an event on each line")))
 		case err != nil:
-			yield(line{}, holdfast.Wrap(holdfast.KindUnavailable, err, "the events cannot be read"))
+			yield(line{}, holdfast.Wrap(holdfast.KindUnavailable, err, "the events cannot be read").WithField("events").WithHint("see whether the file can be read"))
 		}
 	}
 }
@@ -159,7 +159,7 @@ func object(data []byte) (map[string]json.RawMessage, error) {
 			return nil, wrong
 		}
 		if _, twice := values[name]; twice {
-			return nil, holdfast.Errorf(holdfast.KindInvalid, "the field %q stands there twice", name).WithField(name)
+			return nil, holdfast.Errorf(holdfast.KindInvalid, "the field %q stands there twice", name).WithField(name).WithHint("write each field once")
 		}
 		values[name] = value
 	}

@@ -36,7 +36,7 @@ type Entry struct {
 	sla.Compliance
 	// ProvenNow is the share of proven points by the template in force after the last event, in percent; nil where no machine has a
 	// ratio or no version is in force.
-	ProvenNow *float64                `json:"provenNowPercent"`
+	ProvenNow *float64                `json:"provenNowPercent,omitempty"`
 	ByMachine []sla.MachineCompliance `json:"byMachine"` // by id
 }
 
@@ -116,12 +116,12 @@ func (r *replay) complete(e edit) (sla.Event, error) {
 		}
 	}
 	if policy == nil {
-		return nil, holdfast.Errorf(holdfast.KindInvalid, "the documents have no SLA policy %q", e.policy).WithField("policy")
+		return nil, holdfast.Errorf(holdfast.KindInvalid, "the documents have no SLA policy %q", e.policy).WithField("policy").WithHint("name a policy of kind SLAPolicy in the documents after -f")
 	}
 	name := cmp.Or(e.template, policy.Template)
 	template, found := r.documents.SLATemplate(name)
 	if !found {
-		return nil, holdfast.Errorf(holdfast.KindInvalid, "the documents have no SLA template %q", name).WithField("template")
+		return nil, holdfast.Errorf(holdfast.KindInvalid, "the documents have no SLA template %q", name).WithField("template").WithHint("name a document of kind SLATemplate")
 	}
 	before, _ := r.ledger.InForce(e.policy)
 	terms := sla.Terms{

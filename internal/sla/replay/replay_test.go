@@ -163,7 +163,7 @@ func TestRun_Refuses(t *testing.T) {
 	} {
 		_, err := run(t, c.lines...)
 		var e *holdfast.Error
-		if !errors.As(err, &e) || e.Kind != holdfast.KindInvalid || e.Field != c.field || !strings.Contains(e.Message, c.says) || !strings.Contains(e.Message, "line ") {
+		if !errors.As(err, &e) || e.Kind != holdfast.KindInvalid || e.Field != c.field || !strings.Contains(e.Message, c.says) || !strings.Contains(e.Message, "line ") || e.Hint == "" {
 			t.Errorf("%s: %#v", name, err)
 		}
 	}
@@ -187,7 +187,7 @@ func TestRun_JSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, field := range []string{
-		`"until":"2026-03-11T01:00:00Z"`, `"expectations":[{"policy":"shop"`, `"entry":"2026-03-02"`, `"state":"met"`, `"standing":{"proofs":{"2":"2026-03-02T19:00:00Z"}}`,
+		`"until":"2026-03-11T01:00:00Z"`, `"expectations":[{"policy":"shop"`, `"entry":"2026-03-02"`, `"state":"met"`, `"standing":{"proofs":[{"level":2,"at":"2026-03-02T19:00:00Z"}]}`,
 		`"createdPercent":60`, `"provenPercent":20`, `"provenNowPercent":40`, `"byMachine":[{"machine":`, `"status":"MissedSLA"`, `"flag":"daily"`,
 	} {
 		if !bytes.Contains(data, []byte(field)) {
