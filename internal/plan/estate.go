@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -99,14 +100,15 @@ func newSLA(d holdfast.Documents, s holdfast.SLAPolicy, machines []Machine) (pol
 	for _, m := range machines {
 		byRegion[m.Region] = append(byRegion[m.Region], m)
 	}
-	for name, inside := range byRegion {
+	for _, name := range slices.Sorted(maps.Keys(byRegion)) {
+		inside := byRegion[name]
 		zone, err := ZoneOfRegion(name)
 		if err != nil {
-			return policy{}, err
+			return policy{}, holdfast.Errorf(holdfast.KindInvalid, "the policy %q protects the machine %s in the region %q, whose time zone is not known", s.Name, inside[0].ID, name).
+				WithField("regions").WithHint(regionHint)
 		}
 		p.regions = append(p.regions, region{name: name, zone: zone, machines: inside})
 	}
-	slices.SortFunc(p.regions, func(a, b region) int { return strings.Compare(a.name, b.name) })
 	return p, nil
 }
 
@@ -138,12 +140,15 @@ func ZoneOf(p holdfast.SchedulePolicy, installation *time.Location) (*time.Locat
 	return civil.Zone(p.Zone)
 }
 
+// regionHint helps who wants SLA windows where it is not known what time it is.
+const regionHint = "SLA windows are evaluated in the region's zone; use a schedule-based policy for machines there"
+
 // ZoneOfRegion returns the zone in which SLA windows are evaluated for the machines of a region.
 func ZoneOfRegion(name string) (*time.Location, error) {
 	zone, known := schedule.RegionZone(name)
 	if !known {
 		return nil, holdfast.Errorf(holdfast.KindInvalid, "the time zone of the region %q is not known", name).WithField("regions").
-			WithHint("SLA windows are evaluated in the region's zone; use a schedule-based policy for machines there")
+			WithHint(regionHint)
 	}
 	return civil.Zone(zone)
 }

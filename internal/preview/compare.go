@@ -47,6 +47,9 @@ func Compare(before, after *Preview, until time.Time) iter.Seq2[Change, error] {
 				return
 			}
 		}
+		if err := firstError(a.err, b.err); err != nil { // before either had an event
+			yield(Change{}, err)
+		}
 	}
 }
 

@@ -26,12 +26,12 @@ type group struct {
 	rules    retention.Rules
 	zone     *time.Location // in which days are counted for people
 	ranged   bool           // changed ranges are used: a snapshot is held as the base of the next backup
-	counted  bool           // a limit of a number of points is to be held at the close of sessions
+	counted  bool           // retention has something to do at the close of sessions that make no backup
 
 	points   []retention.Point
 	bases    map[string]holdfast.PointID // by repository: the snapshot that its next backup is compared with
 	borne    map[owed]time.Time          // flags of windows that have been given to a point: the opening of the window
-	archived map[string]time.Time        // by archive repository: when the backup was created that was copied last
+	archived map[string]time.Time        // by archive repository: backups up to and at this instant are archived
 }
 
 // owed is a flag of a window, of one kind of point.

@@ -237,8 +237,9 @@ func (p *Preview) setRules(d holdfast.Documents) error {
 		}
 	}
 	for _, g := range p.groups {
-		g.counted = slices.ContainsFunc(g.rules.Rows, func(r retention.Row) bool { return r.Keep.Counted })
-		g.adoptBases()
+		// Points that exist may have a limit of a policy before this one, or a lock that ends.
+		g.counted = len(g.points) > 0 || slices.ContainsFunc(g.rules.Rows, func(r retention.Row) bool { return r.Keep.Counted })
+		g.adopt()
 	}
 	return nil
 }
@@ -253,11 +254,15 @@ func (p *Preview) groupsUnder(policy string) []*group {
 	return under
 }
 
-// adoptBases takes the snapshots that are held already for the base of whatever repository is written to next.
-func (g *group) adoptBases() {
+// adopt takes the snapshots that are held already for the base of whatever repository is written to next, and what was archived
+// already for copies of the newest backup of their time.
+func (g *group) adopt() {
 	for _, point := range g.points {
 		if point.Base {
 			g.bases[point.Repository] = point.ID
+		}
+		if point.Kind == holdfast.PointArchive && point.Good && point.Created.After(g.archived[point.Repository]) {
+			g.archived[point.Repository] = point.Created
 		}
 	}
 }

@@ -280,6 +280,71 @@ func TestRun_ExistingPoints(t *testing.T) {
 	}
 }
 
+// TestRun_ExistingArchive: what was archived before the preview began is not archived again.
+func TestRun_ExistingArchive(t *testing.T) {
+	d := documents()
+	d.SLATemplates[0].Rows = d.SLATemplates[0].Rows[2:] // backups on Sundays, an archive on the first, which is a Wednesday
+	points := []retention.Point{
+		{ID: "backup", VM: machineID(0), Kind: holdfast.PointBackup, Policy: "gold", Created: at(t, "2026-06-28 20:00"), Flags: holdfast.Flags(holdfast.Weekly), Repository: "hot", Good: true},
+		{ID: "archive", VM: machineID(0), Kind: holdfast.PointArchive, Policy: "gold", Created: at(t, "2026-06-28 21:00"), Flags: holdfast.Flags(holdfast.Monthly), Repository: "vault", Good: true},
+	}
+	for n, want := range map[int]preview.Name{1: preview.Archive, 2: preview.Refused} {
+		p := begin(t, preview.Input{Documents: d, Inventory: inventory(3), Points: points[:n]}, "2026-07-01 00:00")
+		if got := said(t, p, "2026-07-02 00:00", machineID(0), preview.Archive, preview.Refused); !strings.Contains(got, " "+string(want)+" ") {
+			t.Errorf("with %d points there is no event %s:\n%s", n, want, got)
+		}
+	}
+}
+
+// TestRun_ExistingFlag: the flag of a window that a point took before the preview began is not given to another one.
+func TestRun_ExistingFlag(t *testing.T) {
+	d := documents()
+	d.SLATemplates[0].Rows[1].Every = holdfast.Hours(2) // from 20:00 UTC on Sunday, 7 June
+	first := retention.Point{
+		ID: "first", VM: machineID(0), Kind: holdfast.PointBackup, Policy: "gold", Created: at(t, "2026-06-07 20:00"), Flags: holdfast.Flags(holdfast.Daily).With(holdfast.Weekly), Repository: "hot", Good: true,
+	}
+	for _, good := range []bool{true, false} {
+		first.Good = good
+		p := begin(t, preview.Input{Documents: d, Inventory: inventory(3), Points: []retention.Point{first}}, "2026-06-07 21:00")
+		got := said(t, p, "2026-06-08 04:00", machineID(0), preview.Backup)
+		if twice := strings.Contains(got, " DW\n"); twice == good || got == "" {
+			t.Errorf("after a first point with good %t:\n%s", good, got)
+		}
+	}
+}
+
+// TestRun_ExistingLimit: a limit that a point brings with it is held at the close of sessions that make snapshots alone.
+func TestRun_ExistingLimit(t *testing.T) {
+	d := documents()
+	d.SLATemplates[0].Rows = d.SLATemplates[0].Rows[:1]
+	var points []retention.Point
+	for i := range 3 {
+		points = append(points, retention.Point{
+			ID: holdfast.PointID(fmt.Sprintf("weekly-%d", i)), VM: machineID(0), Kind: holdfast.PointSnapshot, Policy: "office", Created: at(t, "2026-05-01 07:00").AddDate(0, 0, 7*i),
+			Flags: holdfast.Flags(holdfast.Weekly), Good: true, Keep: retention.Keep{Weekly: retention.Limit{Counted: true, Count: 2}},
+		})
+	}
+	p := begin(t, preview.Input{Documents: d, Inventory: inventory(3), Points: points}, "2026-06-01 00:00")
+	if got, want := said(t, p, "2026-06-01 12:00", machineID(0), preview.Remove), "2026-06-01T08:00:00Z remove weekly-0 W\n"; got != want {
+		t.Errorf("got %q and should have got %q", got, want)
+	}
+}
+
+// TestNew_RegionWithoutZone names the machine for which nobody knows what time it is; schedule-based policies do not ask.
+func TestNew_RegionWithoutZone(t *testing.T) {
+	d, inv := documents(), inventory(3)
+	d.SLAPolicies[0].Sources.Regions, inv.VMs[0].Region = []string{"atlantis"}, "atlantis"
+	_, err := preview.New(preview.Input{Documents: d, Inventory: inv}, at(t, "2026-06-01 00:00"))
+	if holdfast.KindOf(err) != holdfast.KindInvalid || !strings.Contains(err.Error(), string(machineID(0))) || !strings.Contains(err.Error(), `"atlantis"`) {
+		t.Errorf("the error is %v", err)
+	}
+	d.SLAPolicies, d.SchedulePolicies[0].Sources.Regions = nil, []string{"atlantis"}
+	p := begin(t, preview.Input{Documents: d, Inventory: inv}, "2026-06-01 00:00")
+	if got := said(t, p, "2026-06-02 00:00", machineID(0), preview.Backup); got == "" {
+		t.Error("a schedule-based policy backs up nothing there")
+	}
+}
+
 func marshal(t testing.TB, v any) string {
 	t.Helper()
 	text, err := json.Marshal(v)

@@ -139,12 +139,22 @@ func (g *group) due(m plan.Making) holdfast.Flags {
 	var flags holdfast.Flags
 	for _, f := range holdfast.AllFlags() {
 		key := owed{m.Kind, f}
-		if m.Owed.Has(f) && !g.borne[key].Equal(m.Opens) {
-			g.borne[key] = m.Opens
+		if !m.Owed.Has(f) || g.borne[key].Equal(m.Opens) {
+			continue
+		}
+		g.borne[key] = m.Opens
+		if !g.bears(m, f) {
 			flags = flags.With(f)
 		}
 	}
 	return flags
+}
+
+// bears reports whether a point that was made in the window before the preview began has taken its flag.
+func (g *group) bears(m plan.Making, f holdfast.Flag) bool {
+	return slices.ContainsFunc(g.points, func(p retention.Point) bool {
+		return p.Kind == m.Kind && p.Policy == g.policy && p.Good && p.Flags.Has(f) && !p.Created.Before(m.Opens)
+	})
 }
 
 // rebase makes the session's snapshot the one that the next backup is compared with. Sessions of SLA policies make one for the
