@@ -29,7 +29,8 @@ func Replay(w io.Writer, r replay.Result) error {
 
 func tellMissed(w io.Writer, r replay.Result) error {
 	var rows [][]string
-	for _, e := range r.Expectations {
+	inOrder := func(a, b replay.Expectation) int { return a.Ended.Compare(b.Ended) }
+	for _, e := range slices.SortedStableFunc(slices.Values(r.Expectations), inOrder) {
 		if e.State == sla.Missed {
 			rows = append(rows, []string{cli.Time(e.Ended), e.Policy, e.Machine.Name(), rowWords(e.Row), cli.Time(e.Slot), string(e.Reason)})
 		}
