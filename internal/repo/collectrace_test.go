@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"slices"
 	"strings"
 	"testing"
 
@@ -217,6 +218,96 @@ func TestCollect_RefusedOnDamage(t *testing.T) {
 			}
 			mustCollect(t, damaged, eager())
 			c.mustHold(t, damaged, nil)
+		}
+	}
+}
+
+// When a record of gone packs is lost, and a part of a point's map with it, nobody can tell what the rest of the map named: nothing is
+// collected before the point is whole again, or goes.
+func TestCollect_RefusedWithoutRecordAndMap(t *testing.T) {
+	c := newCollectable(t)
+	mustBeBare(t, c.store)
+	for _, name := range c.store.Adversary().Names() {
+		data, err := blob.ReadAll(t.Context(), c.store, name, 1<<30)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.HasPrefix(data, []byte("holdfast gone packs 1")) || strings.HasPrefix(name, "tree/") {
+			harm(t, c.store, name, true)
+		}
+	}
+	before := c.store.Adversary().Names()
+	_, err := repo.NewCollector(openLater(t, c.store, 0), c.store.Remover()).Collect(t.Context(), eager())
+	var e *holdfast.Error
+	if !errors.As(err, &e) || e.Kind != holdfast.KindCorrupt || e.Hint == "" || !strings.Contains(err.Error(), "nobody can tell") {
+		t.Errorf("%v", err)
+	}
+	if after := c.store.Adversary().Names(); len(after) != len(before) {
+		t.Errorf("%d objects became %d", len(before), len(after))
+	}
+	r := repotest.Open(t, c.store)
+	for id := range c.points {
+		if err := repo.RemovePoint(t.Context(), r, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustBeBare(t, c.store)
+}
+
+// The lists of an earlier collection are lost or changed while they are in force: what it condemned, and what became of packs that it took.
+// Backups go on without the first, restores without either; the next collection does without the one and makes the other anew, and then
+// everything is sound, every point stands without the index as before, and nothing is left over.
+func TestCollect_ListsOfCollectionsAreDamaged(t *testing.T) {
+	for _, label := range []string{"holdfast condemnation 1", "holdfast gone packs 1"} {
+		for _, flip := range []bool{false, true} {
+			for _, dies := range []string{"", "remove"} { // the collection that made them came to its end, or died before it deleted
+				t.Logf("%s, flipped %v, died at %q", label, flip, dies)
+				c := newCollectable(t)
+				held, err := repotest.Open(t, c.store).Begin(t.Context(), repo.BeginOptions{VM: "held"}) // condemnations stay in the state
+				if err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				m := &moments{Store: c.store, before: dies, do: cancel}
+				if dies == "" {
+					m.do = nil
+				}
+				result, err := repo.NewCollector(openLater(t, m, 0), m.Remover()).Collect(ctx, repo.CollectOptions{Rule: eager().Rule})
+				if (err != nil) != (dies != "") || err == nil && result.Moved.Objects == 0 {
+					t.Fatalf("%+v, %v", result, err)
+				}
+				harmed := 0
+				for _, name := range c.store.Adversary().Names() {
+					data, err := blob.ReadAll(t.Context(), c.store, name, 1<<30)
+					if err == nil && strings.HasPrefix(name, "lists/") && bytes.HasPrefix(data, []byte(label)) {
+						harm(t, c.store, name, flip)
+						harmed++
+					}
+				}
+				c.mustRestore(t, c.store, nil)
+				report, err := repotest.Open(t, c.store).Verify(t.Context(), repo.VerifyComplete)
+				if err != nil || harmed == 0 || len(report.Objects) != harmed || slices.ContainsFunc(report.Objects, func(o repo.ObjectProblem) bool { return !strings.HasPrefix(o.Name, "lists/") }) {
+					t.Errorf("%d lists are damaged: %+v, %v", harmed, report.Objects, err)
+				}
+				extra := map[holdfast.PointID][]byte{}
+				if p, err := repotest.Backup(t.Context(), repotest.Open(t, c.store), "new", c.disk, nil); err == nil {
+					extra[p.ID] = c.disk.Data
+				} else {
+					t.Errorf("a backup: %v", err)
+				}
+				if err := held.Close(t.Context(), "test"); err != nil {
+					t.Fatal(err)
+				}
+				for range 2 {
+					mustCollect(t, c.store, eager())
+				}
+				c.mustHold(t, c.store, extra)
+				for id, want := range c.points {
+					mustStandAlone(t, c.store, id, want)
+				}
+				mustBeBare(t, c.store)
+				c.mustHold(t, c.store, extra)
+			}
 		}
 	}
 }

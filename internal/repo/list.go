@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/blob"
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
@@ -19,7 +20,11 @@ func listsIn(store blob.Reader) packlist.Source {
 
 // goneIn returns what became of condemned packs that lists may still name. It needs no key.
 func goneIn(ctx context.Context, store blob.Reader, state oplog.State) (packlist.Gone, error) {
-	return listsIn(store).Gone(ctx, state.Gone)
+	gone, err := listsIn(store).Gone(ctx, state.Gone)
+	if isDamage(err) {
+		return nil, holdfast.Wrap(holdfast.KindCorrupt, err, "what collections have moved cannot be told").WithHint("have it told anew by: holdfast repo collect")
+	}
+	return gone, err
 }
 
 // listWriter stores lists of points.

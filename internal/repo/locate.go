@@ -100,23 +100,43 @@ func (s *runSet) condemnedPacks(ctx context.Context, state oplog.State) (map[str
 	for _, list := range state.Lists() {
 		names, ok := s.condemned[list]
 		if !ok {
-			data, err := readNamed(ctx, s.r.store, list, layout.ListBytesMax)
-			if err != nil {
+			var err error
+			if names, err = s.condemnedBy(ctx, state, list); err != nil {
 				return nil, err
-			}
-			condemnation, err := packlist.ParseCondemnation(data)
-			if err != nil {
-				return nil, err
-			}
-			names = map[string]bool{}
-			for _, name := range condemnation.Names {
-				names[name] = true
 			}
 			s.condemned[list] = names
 		}
 		maps.Copy(all, names)
 	}
 	return all, nil
+}
+
+// condemnedBy returns the packs that a list condemned. Of one that is damaged the records of gone packs tell: every pack that was ever
+// condemned, as long as any list may lead there, this one's among them.
+func (s *runSet) condemnedBy(ctx context.Context, state oplog.State, list string) (map[string]bool, error) {
+	names := map[string]bool{}
+	data, err := readNamed(ctx, s.r.store, list, layout.ListBytesMax)
+	if err == nil {
+		var condemnation packlist.Condemnation
+		if condemnation, err = packlist.ParseCondemnation(data); err == nil {
+			for _, name := range condemnation.Names {
+				names[name] = true
+			}
+			return names, nil
+		}
+	}
+	if !isDamage(err) {
+		return nil, err
+	}
+	gone, goneErr := goneIn(ctx, s.r.store, state)
+	if goneErr != nil {
+		return nil, err
+	}
+	s.r.log.WarnContext(ctx, "a condemnation list is damaged; the next collection does without it", "object", list, "error", err)
+	for name := range gone {
+		names[name] = true
+	}
+	return names, nil
 }
 
 // finder answers where ids lie under one state of the log.

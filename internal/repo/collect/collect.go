@@ -174,7 +174,7 @@ func (p *Plan) Execute(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	if p.isIdle() {
-		return p.result, p.dropExpired(ctx)
+		return p.result, errors.Join(p.sweepLost(ctx), p.dropExpired(ctx))
 	}
 	if err := p.begin(ctx); err != nil {
 		return Result{}, err
@@ -185,7 +185,7 @@ func (p *Plan) Execute(ctx context.Context) (Result, error) {
 	if err := p.sweep(ctx); err != nil {
 		return Result{}, err
 	}
-	err := p.dropExpired(ctx)
+	err := errors.Join(p.sweepLost(ctx), p.dropExpired(ctx))
 	p.result.Freed.Bytes -= p.result.Moved.Bytes
 	return p.result, err
 }

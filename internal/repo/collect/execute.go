@@ -108,6 +108,9 @@ func (p *Plan) condemnOnce(ctx context.Context) error {
 			}
 		}
 	}
+	if err := p.mustTell(); err != nil {
+		return err
+	}
 	if err := p.mustLead(ctx, state); err != nil {
 		return err
 	}
@@ -238,13 +241,20 @@ func (p *Plan) record(ctx context.Context, state oplog.State, names []string) (a
 	for name, successors := range p.census.untold {
 		whole[name] = append(slices.Clone(p.census.gone[name]), successors...)
 	}
+	dropped = slices.DeleteFunc(slices.Clone(p.lostRecords), func(name string) bool { return !slices.Contains(state.Gone, name) })
+	if len(dropped) > 0 {
+		if err := p.tellAnew(ctx, state, whole); err != nil {
+			return nil, nil, err
+		}
+	}
 	if len(whole) == 0 {
-		return nil, nil, nil
+		return nil, dropped, nil
 	}
 	records, err := p.records(ctx, state)
 	if err != nil {
 		return nil, nil, err
 	}
+	lost := len(dropped)
 	for _, r := range records {
 		if len(r.gone) > len(whole) && len(r.gone) > recordLinesMin {
 			break
@@ -256,8 +266,8 @@ func (p *Plan) record(ctx context.Context, state oplog.State, names []string) (a
 		}
 		dropped = append(dropped, r.name)
 	}
-	if len(dropped) == len(records) && len(whole) > recordLinesMin {
-		if whole, err = p.prune(ctx, state, whole); err != nil {
+	if len(dropped)-lost == len(records) && len(whole) > recordLinesMin {
+		if whole, err = p.prune(ctx, state, whole, names); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -278,6 +288,9 @@ type goneRecord struct {
 func (p *Plan) records(ctx context.Context, state oplog.State) ([]goneRecord, error) {
 	var records []goneRecord
 	for _, name := range state.Gone {
+		if slices.Contains(p.lostRecords, name) {
+			continue
+		}
 		data, err := stored.Read(ctx, p.c.Store, name, layout.ListBytesMax)
 		if err != nil {
 			return nil, err
@@ -292,8 +305,9 @@ func (p *Plan) records(ctx context.Context, state oplog.State) ([]goneRecord, er
 	return records, nil
 }
 
-// prune leaves out of a record what no list of a visible point rests on.
-func (p *Plan) prune(ctx context.Context, state oplog.State, whole packlist.Gone) (packlist.Gone, error) {
+// prune leaves out of a record what no list of a visible point rests on, and no condemnation that is in force or being made names: should
+// its list be damaged, the records tell what it condemned.
+func (p *Plan) prune(ctx context.Context, state oplog.State, whole packlist.Gone, condemned []string) (packlist.Gone, error) {
 	named, read := map[string]bool{}, map[string]bool{}
 	for _, point := range state.Points {
 		list, err := p.c.lists().Read(ctx, point.List)
@@ -327,6 +341,18 @@ func (p *Plan) prune(ctx context.Context, state oplog.State, whole packlist.Gone
 			for _, name := range packs {
 				named[name] = true
 			}
+		}
+	}
+	for _, name := range condemned {
+		named[name] = true
+	}
+	for _, list := range state.Lists() {
+		names, err := p.condemnedBy(ctx, list)
+		if err != nil {
+			return whole, stored.IgnoreDamage(err)
+		}
+		for _, name := range names {
+			named[name] = true
 		}
 	}
 	return whole.Needed(named), nil
@@ -382,7 +408,7 @@ type ownList struct {
 // finishEarlier deletes what earlier collections condemned and did not delete.
 func (p *Plan) finishEarlier(ctx context.Context) error {
 	for _, c := range p.state.Condemned {
-		if c.Swept {
+		if c.Swept || slices.Contains(p.lost, c.List) {
 			continue
 		}
 		names, err := p.condemnedBy(ctx, c.List)
@@ -433,7 +459,22 @@ func (p *Plan) delete(ctx context.Context, c ownList) error {
 	if err != nil || held {
 		return err
 	}
-	_, err = p.c.Log.Append(ctx, func(oplog.State) (oplog.Entry, error) { return oplog.Entry{Kind: oplog.Swept, List: c.list}, nil })
+	return p.swept(ctx, c.list)
+}
+
+// sweepLost ends condemnations whose lists are damaged: what is left of their objects has been found and condemned anew, or a lock holds it
+// and it is going to be.
+func (p *Plan) sweepLost(ctx context.Context) error {
+	for _, list := range p.lost {
+		if err := p.swept(ctx, list); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *Plan) swept(ctx context.Context, list string) error {
+	_, err := p.c.Log.Append(ctx, func(oplog.State) (oplog.Entry, error) { return oplog.Entry{Kind: oplog.Swept, List: list}, nil })
 	if holdfast.IsKind(err, holdfast.KindConflict) {
 		return nil // another collection was faster
 	}

@@ -41,6 +41,11 @@ func (p *Plan) findGarbage(ctx context.Context, state oplog.State) error {
 	if err != nil {
 		return err
 	}
+	for _, name := range p.lostRecords {
+		if slices.Contains(state.Gone, name) {
+			p.garbage = append(p.garbage, object{name, p.sizeOf(name)}) // what it said is told anew with its condemnation
+		}
+	}
 	for _, info := range p.others {
 		if live[info.Name] || p.doomed[info.Name] {
 			continue

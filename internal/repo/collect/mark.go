@@ -27,6 +27,7 @@ type census struct {
 	damaged map[holdfast.PointID]bool
 	lost    bool                // something of the point that is being marked was not found
 	untold  map[string][]string // packs that hold what was needed of packs that are gone, and of which the records do not know yet
+	byIndex map[string]bool     // packs that only the index led to
 	moved   *moved              // nil until something was moved
 	breaks  *breaks
 }
@@ -90,6 +91,7 @@ func (c *census) node(ctx context.Context, child tree.Child, level int) error {
 	node, seen, err := c.visitOne(ctx, child, places, level)
 	if err == nil && node == nil && !seen && child.Place != nil {
 		if places, err = c.indexed(ctx, child.ID); err == nil {
+			c.noteIndexed(places)
 			node, seen, err = c.visitOne(ctx, child, places, level)
 		}
 	}
@@ -199,10 +201,18 @@ func (c *census) places(ctx context.Context, child tree.Child) ([]*chunk.Place, 
 		}
 	}
 	places, err := c.indexed(ctx, child.ID)
+	c.noteIndexed(places)
 	if err != nil || child.Place == nil || len(places) == 0 {
 		return places, err
 	}
 	return c.knownToLists(child.Place.Pack.Name(), places), nil
+}
+
+// noteIndexed notes the packs of places that no hint led to.
+func (c *census) noteIndexed(places []*chunk.Place) {
+	for _, place := range places {
+		c.byIndex[place.Pack.Name()] = true
+	}
 }
 
 // knownToLists puts those places first that pack lists lead to: lists name the pack of the hint, and stand for what took its place.

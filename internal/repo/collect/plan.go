@@ -32,16 +32,19 @@ type Plan struct {
 	now    time.Time // by the clock of a store that can lock
 	result Result
 
-	census   *census
-	others   []blob.Info // objects that are not packs, as a listing showed them
-	chosen   []candidate
-	garbage  []object
-	expired  []object        // lists of collections that are over: nobody can come to name them
-	doomed   map[string]bool // condemned by earlier entries
-	tooOld   []holdfast.SessionID
-	sessions map[string]holdfast.SessionID // of unneeded objects, by name, as their own bytes say
-	includes map[string][]string           // what the lists of visible points include
-	young    map[holdfast.SessionID]bool   // sessions whose points are younger than the rule wants
+	census  *census
+	others  []blob.Info // objects that are not packs, as a listing showed them
+	chosen  []candidate
+	garbage []object
+	expired []object        // lists of collections that are over: nobody can come to name them
+	doomed  map[string]bool // condemned by earlier entries
+	lost    []string        // condemnation lists that are damaged
+	// Records of gone packs that are damaged.
+	lostRecords []string
+	tooOld      []holdfast.SessionID
+	sessions    map[string]holdfast.SessionID // of unneeded objects, by name, as their own bytes say
+	includes    map[string][]string           // what the lists of visible points include
+	young       map[holdfast.SessionID]bool   // sessions whose points are younger than the rule wants
 
 	successors map[string][]string // of packs that were moved out of: the packs that what is needed of them is in now
 
@@ -81,6 +84,9 @@ func (p *Plan) make(ctx context.Context) error {
 		return err
 	}
 	if err := p.markAll(ctx); err != nil {
+		return err
+	}
+	if err := p.mustTell(); err != nil {
 		return err
 	}
 	if err := p.choose(ctx); err != nil {
@@ -140,7 +146,7 @@ func (p *Plan) read(ctx context.Context) (err error) {
 		return holdfast.Wrap(holdfast.KindCorrupt, err, "the index is damaged, and it alone leads to what was moved").
 			WithHint("make it anew with: holdfast repo rebuild-index --repo %s; then collect again", p.c.Store.URL())
 	}
-	gone, err := p.c.lists().Gone(ctx, p.state.Gone)
+	gone, err := p.readGone(ctx)
 	if err != nil {
 		return err
 	}
@@ -194,7 +200,7 @@ func (p *Plan) list(ctx context.Context) error {
 	p.result.Packs = len(packs[0]) + len(packs[1])
 	p.census = &census{
 		c: p.c, data: newShelf(layout.DataPack, packs[0]), tree: newShelf(layout.TreePack, packs[1]),
-		absent: map[string]bool{}, marked: map[holdfast.PointID]bool{}, untold: map[string][]string{}, damaged: map[holdfast.PointID]bool{},
+		absent: map[string]bool{}, marked: map[holdfast.PointID]bool{}, untold: map[string][]string{}, byIndex: map[string]bool{}, damaged: map[holdfast.PointID]bool{},
 	}
 	return nil
 }
@@ -203,6 +209,10 @@ func (p *Plan) list(ctx context.Context) error {
 func (p *Plan) bar(ctx context.Context) error {
 	for _, condemnation := range p.state.Condemned {
 		names, err := p.condemnedBy(ctx, condemnation.List)
+		if stored.IsDamage(err) { // packs that it named are gone; what is left of the rest is going to be found again
+			p.lost = append(p.lost, condemnation.List)
+			continue
+		}
 		if err != nil {
 			return err
 		}

@@ -178,7 +178,7 @@ type verifier struct {
 	state oplog.State
 	known map[string]bool // objects that the log leads to, filled in as they are found
 
-	listLost     bool                      // a pack list could not be read
+	listLost     bool                      // a pack list, or a record of gone packs, could not be read
 	chosenBefore []ledger.Range            // by an earlier round of a share
 	ranges       []ledger.Range            // to be read
 	chosen       func(name string) bool    // tells which objects are to be read
@@ -537,9 +537,14 @@ func (v *verifier) checkPoints(ctx context.Context) error {
 // goneAndCondemned returns what became of packs that lists name and that are not to be missed: those that are condemned count as
 // gone already. A record that cannot be read is named as damage by itself.
 func (v *verifier) goneAndCondemned(ctx context.Context) (packlist.Gone, error) {
-	gone, err := v.lists().Gone(ctx, v.state.Gone)
-	if err != nil {
-		gone = packlist.Gone{}
+	gone, err := packlist.Gone{}, error(nil)
+	for _, record := range v.state.Gone {
+		one, readErr := v.lists().Gone(ctx, []string{record})
+		if readErr != nil {
+			err = errors.Join(err, stored.IgnoreDamage(readErr))
+			v.listLost = true // what it led to must not be missed
+		}
+		maps.Copy(gone, one)
 	}
 	for _, list := range v.state.Lists() {
 		data, readErr := stored.Read(ctx, v.store, list, layout.ListBytesMax)
@@ -558,7 +563,7 @@ func (v *verifier) goneAndCondemned(ctx context.Context) (packlist.Gone, error) 
 			}
 		}
 	}
-	return gone, stored.IgnoreDamage(err)
+	return gone, err
 }
 
 func (v *verifier) isProblem(name string) bool {
