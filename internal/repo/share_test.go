@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -192,4 +193,61 @@ func TestFaults_RecordingVerify(t *testing.T) {
 		healed.backup(t, repotest.Open(t, store))
 		healed.mustBeHealed(t, lost)
 	})
+}
+
+// Damage that has gone with what nothing needed is not told any more, also by a share that reads none of it; what is damaged and lies there
+// still, or is needed and missing, is.
+func TestVerifyShare_ForgetsWhatWasCollected(t *testing.T) {
+	c := newCollectable(t)
+	plain := repo.CollectOptions{Rule: repo.CollectRule{MoveBytesMax: 1}}
+	plan, err := repo.NewCollector(openLater(t, c.store, 0), nil).Plan(t.Context(), plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range plan.Unneeded() {
+		harm(t, c.store, name, true)
+	}
+	if report := mustVerify(t, c.store, repo.VerifyComplete); report.OK || len(report.Points) > 0 {
+		t.Fatalf("%+v", report)
+	}
+	share := func() repo.Share {
+		s, err := repotest.Open(t, c.store).VerifyShare(t.Context(), repo.ShareOptions{Within: 3660 * day})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	if s := share(); s.OK {
+		t.Error("damage that lies there still is forgotten")
+	}
+	for range 3 {
+		mustCollect(t, c.store, plain)
+	}
+	if s := share(); !s.OK {
+		t.Errorf("%v", s.Objects)
+	}
+	for _, name := range c.store.Adversary().Names() {
+		if strings.HasPrefix(name, "data/") {
+			data, err := blob.ReadAll(t.Context(), c.store, name, 1<<30)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, hidden := range []bool{true, false} { // damaged and missed by lists, then missing
+				if hidden {
+					harm(t, c.store, name, true)
+					c.store.Adversary().Hide(name)
+				} else {
+					c.store.Adversary().Erase(name)
+				}
+				mustVerify(t, c.store, repo.VerifyComplete)
+				if s := share(); s.OK || len(s.Points) == 0 {
+					t.Errorf("%s, hidden %v: forgotten", name, hidden)
+				}
+			}
+			c.store.Adversary().Show(name)
+			c.store.Adversary().Overwrite(name, data)
+			mustVerify(t, c.store, repo.VerifyComplete)
+			break
+		}
+	}
 }

@@ -39,6 +39,13 @@ func (d Damage) Names() map[string]bool {
 	return names
 }
 
+// Knows reports whether an object is among Names.
+func (d Damage) Knows(name string) bool {
+	_, lost := d.Lost[name]
+	_, spare := d.Spare[name]
+	return lost || spare
+}
+
 // Instead returns what a pack list stands for besides the packs that it names, given what is damaged.
 func (d Damage) Instead(packs []string) []string {
 	var others []string

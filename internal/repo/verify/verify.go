@@ -406,12 +406,19 @@ func inventory(listed []blob.Info) *ledger.Inventory {
 	return &stored
 }
 
-// recallDamage repeats what is known of objects that were not read now.
+// recallDamage repeats what is known of objects that lie there and were not read now. Those that do not are missed by who needs them; else
+// they have gone, which is the end of their damage.
 func (v *verifier) recallDamage() {
 	for name := range v.damage.Names() {
-		if !v.isChosen(name) {
-			v.problem(name, "an earlier check found it damaged")
+		if v.present[name] {
+			v.recall(name)
 		}
+	}
+}
+
+func (v *verifier) recall(name string) {
+	if v.damage.Knows(name) && !v.isChosen(name) {
+		v.problem(name, "an earlier check found it damaged")
 	}
 }
 
@@ -587,6 +594,7 @@ func (v *verifier) mustExist(ctx context.Context, name string) error {
 	if err == nil {
 		v.present[name] = true
 		if !v.isChosen(name) {
+			v.recall(name)
 			return nil
 		}
 		return v.checkObject(ctx, name, make([]byte, readBytes))
