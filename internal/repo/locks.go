@@ -11,7 +11,6 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo/lock"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
 	"github.com/holdfast-backup/holdfast/internal/repo/shadow"
-	"github.com/holdfast-backup/holdfast/internal/repo/stored"
 )
 
 // RetainFor returns the date that many days from now, by the clock of the store, for BeginOptions.RetainUntil. A store that cannot
@@ -88,7 +87,11 @@ func needsOf(ctx context.Context, store blob.Reader, state oplog.State, point op
 		return nil, err
 	}
 	damage, err := listsIn(store).Damage(ctx, state.Damage)
-	if stored.IgnoreDamage(err) != nil {
+	if isDamage(err) {
+		return nil, holdfast.Wrap(holdfast.KindCorrupt, err, "what was written again of lost packs cannot be told").
+			WithHint("have it found out again by: holdfast repo verify, with the password")
+	}
+	if err != nil {
 		return nil, err
 	}
 	packs = append(packs, damage.Instead(packs)...)

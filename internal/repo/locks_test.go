@@ -384,6 +384,45 @@ func TestLocks_KeyChange(t *testing.T) {
 	}
 }
 
+// What was lost with a pack and written again lies in another one, which only the damage list names, and which may be locked for a shorter
+// time. Without that list no horizon is told, rather than one that is too high; a verification finds out again.
+func TestLocks_WithoutTheDamageList(t *testing.T) {
+	store, now := lockedStore()
+	r := repotest.Init(t, store)
+	d := repotest.NewDisk(8 * chunkSize)
+	d.Write(0, randomBytes(newRand(5), len(d.Data)))
+	first := mustBackupLocked(t, r, "vm", d, nil, 300)
+	for _, name := range store.Adversary().Names() {
+		if strings.HasPrefix(name, "data/") {
+			store.Adversary().Erase(name)
+		}
+	}
+	mustVerify(t, store, repo.VerifyComplete)
+	healer := mustBackupLocked(t, repotest.Open(t, store), "vm", d, &first, 30)
+	mustVerify(t, store, repo.VerifyComplete)
+	until := horizon(t, store, first.ID)
+	if !until.Before(now.Now().Add(100 * day)) {
+		t.Fatalf("what was written again is locked until %s", until)
+	}
+	for _, name := range store.Adversary().Names() {
+		data, err := blob.ReadAll(t.Context(), store, name, 1<<30)
+		if err == nil && bytes.HasPrefix(data, []byte("holdfast damage list 1")) {
+			store.Adversary().Erase(name)
+		}
+	}
+	var e *holdfast.Error
+	if l, err := repo.Locks(t.Context(), store, repo.LocksOptions{Point: first.ID}); !errors.As(err, &e) || e.Kind != holdfast.KindCorrupt || e.Hint == "" {
+		t.Errorf("%v, %v", l.Horizon, err)
+	}
+	if _, err := repotest.LockedBackup(t.Context(), repotest.Open(t, store), "vm", d, &healer, 30); !holdfast.IsKind(err, holdfast.KindCorrupt) {
+		t.Errorf("a promise without knowing what is needed: %v", err)
+	}
+	mustVerify(t, store, repo.VerifyComplete)
+	if again := horizon(t, store, first.ID); !again.Equal(until) {
+		t.Errorf("the horizon was %s and is %s", until, again)
+	}
+}
+
 // A local clock that is wrong, by years and in either direction, moves no lock: dates come from the store.
 func TestLocks_WrongLocalClock(t *testing.T) {
 	for _, local := range []time.Time{repotest.Start().AddDate(-20, 0, 0), repotest.Start().AddDate(20, 0, 0)} {
