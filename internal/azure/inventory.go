@@ -66,7 +66,7 @@ func inventoryOf(vm machine.VM) holdfast.InventoryVM {
 func (c *Client) Machines(ctx context.Context) ([]machine.VM, error) {
 	subscriptions, err := c.subscriptionIDs(ctx)
 	if err != nil {
-		return nil, answer.Explain(err, "list the subscriptions")
+		return nil, answer.Explain(err, "list the virtual machines")
 	}
 	return c.machinesIn(ctx, subscriptions)
 }
