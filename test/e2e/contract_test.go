@@ -51,7 +51,7 @@ func TestContract(t *testing.T) {
 		w.write(disk, int64(i)<<20, noise(uint64(i), 700<<10))
 	}
 	locked := w.begin("storage", "check", "--repo", "azblob://shopvault/locked/check", "--json") // it waits for locks to end
-	t.Run("twin disk", func(t *testing.T) { contractTwinDisk(w.in(t)) }) // writes to a disk whose changes others count
+	t.Run("twin disk", func(t *testing.T) { contractTwinDisk(w.in(t)) })                         // writes to a disk whose changes others count
 	t.Run("commands", func(t *testing.T) { contractCommands(w, t) })
 	mustPassCheck(t, <-locked, "azblob://shopvault/locked/check")
 }
