@@ -3,6 +3,7 @@ package repo_test
 import (
 	"bytes"
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/blob/mem"
 	"github.com/holdfast-backup/holdfast/internal/clock"
 	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/repo/lock"
 	"github.com/holdfast-backup/holdfast/internal/repo/repotest"
 )
 
@@ -329,8 +331,8 @@ func TestCollect_OldHandlesRead(t *testing.T) {
 	}
 }
 
-// What a lock holds is neither moved nor condemned, and told with the date, also when the collector's own clock says that the lock has
-// ended; once it has it goes.
+// What a lock holds is neither moved nor deleted, and told with the date, also when the collector's own clock says that the lock has ended;
+// once it has it goes.
 func TestCollect_Locks(t *testing.T) {
 	for _, ahead := range []time.Duration{0, 1000 * day} {
 		c := newCollectable(t)
@@ -348,8 +350,12 @@ func TestCollect_Locks(t *testing.T) {
 		if result.Locked.Objects == 0 || !result.Locked.First.Equal(until) || !result.Locked.Last.Equal(until) || result.Moved.Objects != 0 || result.Freed.Objects != 0 {
 			t.Errorf("a clock %v ahead: %+v", ahead, result)
 		}
-		if after := c.store.Adversary().Names(); len(after) != len(before) {
-			t.Errorf("a clock %v ahead: %d objects became %d", ahead, len(before), len(after))
+		if result.Waiting.Objects == 0 || !result.Waiting.First.Equal(until) { // what lists name
+			t.Errorf("a clock %v ahead: %+v", ahead, result.Waiting)
+		}
+		after := c.store.Adversary().Names()
+		if slices.ContainsFunc(before, func(name string) bool { return !slices.Contains(after, name) }) {
+			t.Errorf("a clock %v ahead: of %d objects some went", ahead, len(before))
 		}
 		c.mustHold(t, c.store, nil)
 	}
@@ -401,4 +407,50 @@ func TestCollect_BesideALockingBackup(t *testing.T) {
 		}
 		mustEqual(t, repotest.Open(t, c.store), published.ID, c.disk.Data)
 	}
+}
+
+// A machine is backed up every day with locks, and its oldest point removed as soon as that is allowed. What nothing needs any more goes when
+// its lock ends, although each new pack list takes over the names of the one before: no backup locks it anew.
+func TestCollect_DeadPacksOfLockedPoints(t *testing.T) {
+	store, now := lockedStore()
+	repotest.Init(t, store)
+	d := repotest.NewDisk(4 * chunkSize)
+	const promised = 5
+	const kept = promised + int(lock.Window/day) + 2
+	var points []holdfast.Point
+	most := 0
+	for n := range 4 * kept {
+		d.Write(0, randomBytes(newRand(uint64(n)), len(d.Data)))
+		o := openOptions()
+		o.Clock = now
+		r, err := repo.Open(t.Context(), store, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var parent *holdfast.Point
+		if len(points) > 0 {
+			parent = &points[len(points)-1]
+		}
+		p := mustBackupLocked(t, r, "vm", d, parent, promised)
+		if err := r.Settle(t.Context(), p.Session); err != nil {
+			t.Fatal(err)
+		}
+		if points = append(points, p); len(points) > kept {
+			if _, err := r.Remove(t.Context(), []holdfast.PointID{points[0].ID}, repo.RemoveOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			points = points[1:]
+		}
+		if _, err := repo.NewCollector(r, store.Remover()).Collect(t.Context(), repo.CollectOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		switch packs, _ := stored(store, "data/"); {
+		case n < 2*kept:
+			most = max(most, packs)
+		case packs > most:
+			t.Fatalf("day %d: %d data packs are stored for %d points, on earlier days %d at most", n, packs, len(points), most)
+		}
+		now.Advance(day)
+	}
+	mustEqual(t, repotest.Open(t, store), points[len(points)-1].ID, d.Data)
 }

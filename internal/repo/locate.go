@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/repo/chunk"
 	"github.com/holdfast-backup/holdfast/internal/repo/index"
@@ -97,18 +99,37 @@ func (s *runSet) condemnedPacks(ctx context.Context, state oplog.State) (map[str
 	defer s.mu.Unlock()
 	all := map[string]bool{}
 	maps.DeleteFunc(s.condemned, func(list string, _ map[string]bool) bool { return !slices.Contains(state.Lists(), list) })
+	if err := s.readCondemned(ctx, state); err != nil {
+		return nil, err
+	}
 	for _, list := range state.Lists() {
-		names, ok := s.condemned[list]
-		if !ok {
-			var err error
-			if names, err = s.condemnedBy(ctx, state, list); err != nil {
-				return nil, err
-			}
-			s.condemned[list] = names
-		}
-		maps.Copy(all, names)
+		maps.Copy(all, s.condemned[list])
 	}
 	return all, nil
+}
+
+// listsAtOnce bounds the condemnation lists that are read at the same time. On a store that locks there may be one for each day of a lock.
+const listsAtOnce = 16
+
+// readCondemned reads the condemnation lists of a state that are not known yet. s.mu is held.
+func (s *runSet) readCondemned(ctx context.Context, state oplog.State) error {
+	lists := slices.DeleteFunc(state.Lists(), func(list string) bool { return s.condemned[list] != nil })
+	read := make([]map[string]bool, len(lists))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(listsAtOnce)
+	for i, list := range lists {
+		g.Go(func() (err error) {
+			read[i], err = s.condemnedBy(gctx, state, list)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	for i, list := range lists {
+		s.condemned[list] = read[i]
+	}
+	return nil
 }
 
 // condemnedBy returns the packs that a list condemned. Of one that is damaged the records of gone packs tell: every pack that was ever

@@ -76,7 +76,7 @@ func (p *Plan) settle(ctx context.Context) error {
 }
 
 // isIdle reports whether there is nothing to condemn.
-func (p *Plan) isIdle() bool { return len(p.garbage) == 0 && len(p.chosen) == 0 }
+func (p *Plan) isIdle() bool { return len(p.garbage) == 0 && len(p.held) == 0 && len(p.chosen) == 0 }
 
 // errAgain says that the log went on, and the list of what is condemned has to be made anew.
 var errAgain = errors.New("points were published since")
@@ -117,7 +117,7 @@ func (p *Plan) condemnOnce(ctx context.Context) error {
 	if err := p.findGarbage(ctx, state); err != nil {
 		return err
 	}
-	for part := range slices.Chunk(p.garbage, listNamesMax) {
+	for part := range slices.Chunk(slices.Concat(p.garbage, p.held), listNamesMax) {
 		if err := p.condemnList(ctx, state, part); err != nil {
 			return err
 		}
@@ -416,31 +416,43 @@ func (p *Plan) finishEarlier(ctx context.Context) error {
 			return err
 		}
 		var objects []object
+		held := false
 		for _, name := range names {
-			objects = append(objects, object{name, p.sizeOf(name)})
+			size, lockedUntil := p.listed(name)
+			if p.isLocked(lockedUntil) { // the store would say so, at the price of a request
+				held = true
+				p.result.Waiting.add(size, lockedUntil)
+				continue
+			}
+			objects = append(objects, object{name, size})
 		}
-		if err := p.delete(ctx, ownList{c.List, objects}); err != nil {
+		if held {
+			_, err = p.remove(ctx, objects)
+		} else {
+			err = p.delete(ctx, ownList{c.List, objects})
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// sizeOf returns an object's size as the listing showed it.
-func (p *Plan) sizeOf(name string) int64 {
+// listed returns an object's size and lock as the listing showed them.
+func (p *Plan) listed(name string) (size int64, lockedUntil time.Time) {
 	kind, hash := layout.Parse(name)
 	if shelf := p.census.shelf(kind); shelf != nil {
 		if i, ok := shelf.find(hash); ok {
-			return shelf.size(i)
+			return shelf.size(i), shelf.lockedUntil(i)
 		}
-		return 0
+		return 0, time.Time{}
 	}
 	for _, o := range p.others {
 		if o.Name == name {
-			return o.Size
+			return o.Size, o.LockedUntil
 		}
 	}
-	return 0
+	return 0, time.Time{}
 }
 
 // sweep deletes what this collection condemned.

@@ -17,7 +17,8 @@ import (
 // findGarbage finds what nothing needs in a state: packs that no point of the census needs or that were moved, and other objects that
 // the state does not lead to. All visible points of the state must be marked.
 func (p *Plan) findGarbage(ctx context.Context, state oplog.State) error {
-	p.garbage, p.expired, p.result.Locked, p.result.Protected = nil, nil, LockedAmount{}, Amount{}
+	p.garbage, p.held, p.expired, p.result.Locked, p.result.Protected = nil, nil, nil, LockedAmount{}, Amount{}
+	p.locked = nil
 	for _, shelf := range []*shelf{p.census.data, p.census.tree} {
 		for i := range shelf.len() {
 			switch {
@@ -43,7 +44,8 @@ func (p *Plan) findGarbage(ctx context.Context, state oplog.State) error {
 	}
 	for _, name := range p.lostRecords {
 		if slices.Contains(state.Gone, name) {
-			p.garbage = append(p.garbage, object{name, p.sizeOf(name)}) // what it said is told anew with its condemnation
+			size, _ := p.listed(name)
+			p.garbage = append(p.garbage, object{name, size}) // what it said is told anew with its condemnation
 		}
 	}
 	for _, info := range p.others {
@@ -54,7 +56,62 @@ func (p *Plan) findGarbage(ctx context.Context, state oplog.State) error {
 			return err
 		}
 	}
+	return p.fileLocked(ctx, state)
+}
+
+// fileLocked files what nothing needs and a lock holds. It is left alone until the lock ends, but for packs that a pack list still names:
+// each new list takes those names over, and each backup that locks would lock them anew, so that they never went. They are condemned, and
+// deleted when their time is over.
+func (p *Plan) fileLocked(ctx context.Context, state oplog.State) error {
+	named, err := p.namedByLists(ctx, state)
+	if err != nil {
+		return err
+	}
+	for _, info := range p.locked {
+		if named[info.Name] {
+			p.held = append(p.held, object{info.Name, info.Size})
+		}
+		if !named[info.Name] || !p.begun {
+			p.result.Locked.add(info.Size, info.LockedUntil)
+		}
+	}
 	return nil
+}
+
+// namedByLists returns which of the locked packs the lists of visible points name.
+func (p *Plan) namedByLists(ctx context.Context, state oplog.State) (map[string]bool, error) {
+	named, wanted, read := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	for _, info := range p.locked {
+		if kind, _ := layout.Parse(info.Name); kind == layout.DataPack || kind == layout.TreePack {
+			wanted[info.Name] = true
+		}
+	}
+	var lists []string
+	for _, point := range state.Points {
+		lists = append(lists, point.List)
+	}
+	for ; len(lists) > 0 && len(wanted) > 0; lists = lists[1:] {
+		if read[lists[0]] {
+			continue
+		}
+		read[lists[0]] = true
+		list, err := p.c.lists().Read(ctx, lists[0])
+		if stored.IsDamage(err) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range list.Packs {
+			if wanted[name] {
+				named[name] = true
+			}
+		}
+		for _, in := range list.Includes {
+			lists = append(lists, in.Name)
+		}
+	}
+	return named, nil
 }
 
 // movedFrom files a pack that something was moved out of: it is garbage, unless somebody has locked it since. Then a point that was
@@ -155,7 +212,7 @@ func (p *Plan) unneeded(ctx context.Context, state oplog.State, info blob.Info) 
 	}
 	switch o := (object{info.Name, info.Size}); {
 	case p.isLocked(info.LockedUntil):
-		p.result.Locked.add(info.Size, info.LockedUntil)
+		p.locked = append(p.locked, info)
 	case expires:
 		p.expired = append(p.expired, o)
 	default:

@@ -36,6 +36,8 @@ type Plan struct {
 	others  []blob.Info // objects that are not packs, as a listing showed them
 	chosen  []candidate
 	garbage []object
+	locked  []blob.Info     // that nothing needs
+	held    []object        // of these, what is condemned all the same
 	expired []object        // lists of collections that are over: nobody can come to name them
 	doomed  map[string]bool // condemned by earlier entries
 	lost    []string        // condemnation lists that are damaged
