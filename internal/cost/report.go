@@ -55,6 +55,17 @@ type Costs struct {
 	Lines        []Line `json:"lines"`
 }
 
+// Stored is how much was kept, in GB-months: 2³⁰ bytes for the length of a month. Only snapshots, backups and archives are.
+func (c Costs) Stored(part Part) float64 {
+	sum := 0.0
+	for _, l := range c.Lines {
+		if l.Part == part && l.Unit == UnitGBMonth {
+			sum += l.Quantity
+		}
+	}
+	return sum
+}
+
 // Part is one of the five that costs are divided into.
 type Part string
 

@@ -249,8 +249,9 @@ func (s Summary) Conclusions() []Event {
 		for _, policy := range m.Policies {
 			c := policy.Costs
 			all = append(all, Event{At: s.To, Policy: policy.Policy, Name: Cost, Reason: fmt.Sprintf(
-				"%s: %s %s: snapshots %s, backups %s, archives %s, traffic %s, transactions %s",
+				"%s: %s %s: snapshots %s, backups %s, archives %s, traffic %s, transactions %s; stored, in GB-months: snapshots %.1f, backups %.1f, archives %.1f",
 				m.Start.Format("2006-01"), c.Total, s.Cost.Currency, c.Snapshots, c.Backups, c.Archives, c.Traffic, c.Transactions,
+				c.Stored(cost.PartSnapshots), c.Stored(cost.PartBackups), c.Stored(cost.PartArchives),
 			)})
 		}
 	}

@@ -405,3 +405,22 @@ func BenchmarkRun(b *testing.B) {
 		})
 	}
 }
+
+// TestSummary_Cost: a month of backups that stay stores what was read of the disk, compressed, and says so to scripts.
+func TestSummary_Cost(t *testing.T) {
+	d := documents()
+	d.SLAPolicies, d.SchedulePolicies[0].Rows = nil, d.SchedulePolicies[0].Rows[2:3]
+	d.SchedulePolicies[0].Rows[0].KeepFor = holdfast.Days(365)
+	p := begin(t, preview.Input{Documents: d, Inventory: inventory(3)}, "2026-02-01 00:00") // one of the three is in the region and fit
+	lines(t, p, at(t, "2026-03-01 00:00"))
+	// 64 GB of data at 60 %, and 3 % of it a day more, from Monday the second on.
+	stored := p.Summary().Cost.Months[0].Costs.Stored(cost.PartBackups)
+	if least, most := 64*0.6*26/28, 64*0.6*26/28*(1+0.03*28); stored < least || stored > most {
+		t.Errorf("%.1f GB-months of backups, not between %.1f and %.1f", stored, least, most)
+	}
+	for _, e := range p.Summary().Conclusions() {
+		if e.Name == preview.Cost && !strings.Contains(e.Reason, fmt.Sprintf("backups %.1f, archives 0.0", stored)) {
+			t.Errorf("the cost is told as %q", e.Reason)
+		}
+	}
+}

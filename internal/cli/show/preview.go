@@ -165,7 +165,7 @@ func tellCosts(p *page, r cost.Report) {
 		}
 		rows = append(rows, costRow(name, m.Costs))
 	}
-	p.table([]string{"MONTH", "SNAPSHOTS", "BACKUPS", "ARCHIVES", "TRAFFIC", "TRANSACTIONS", "TOTAL"}, rows)
+	p.table([]string{"MONTH", "SNAPSHOTS", "BACKUPS", "ARCHIVES", "TRAFFIC", "TRANSACTIONS", "TOTAL", "STORED, GB-MONTHS S/B/A"}, rows)
 	for _, warning := range r.Warnings {
 		p.line("Warning: %s: %s", warning.Policy, warning.Message)
 		if warning.Hint != "" {
@@ -175,7 +175,7 @@ func tellCosts(p *page, r cost.Report) {
 }
 
 func costRow(name string, c cost.Costs) []string {
-	return []string{name, c.Snapshots.String(), c.Backups.String(), c.Archives.String(), c.Traffic.String(), c.Transactions.String(), c.Total.String()}
+	return []string{name, c.Snapshots.String(), c.Backups.String(), c.Archives.String(), c.Traffic.String(), c.Transactions.String(), c.Total.String(), fmt.Sprintf("%.0f / %.0f / %.0f", c.Stored(cost.PartSnapshots), c.Stored(cost.PartBackups), c.Stored(cost.PartArchives))}
 }
 
 // Differences counts changes by policy and name of event.
@@ -230,6 +230,6 @@ func tellCostDifference(p *page, before, after cost.Report) {
 	}
 	i := after.Typical()
 	p.line("\nEstimated cost in %s, %s:", after.Currency, after.Months[i].Start.Format("January 2006"))
-	p.table([]string{"DOCUMENTS", "SNAPSHOTS", "BACKUPS", "ARCHIVES", "TRAFFIC", "TRANSACTIONS", "TOTAL"},
+	p.table([]string{"DOCUMENTS", "SNAPSHOTS", "BACKUPS", "ARCHIVES", "TRAFFIC", "TRANSACTIONS", "TOTAL", "STORED, GB-MONTHS S/B/A"},
 		[][]string{costRow("--against", before.Months[i].Costs), costRow("-f", after.Months[i].Costs)})
 }
