@@ -119,9 +119,12 @@ func backup(ctx context.Context, c Config, f *os.File, size int64) (holdfast.Bac
 	}
 	result, err := writeAndPublish(ctx, c, s, o, began.UTC())
 	if err != nil {
-		err = errors.Join(err, s.Close(ctx, "the image could not be backed up"))
+		return holdfast.BackupResult{}, errors.Join(err, s.Close(ctx, "the image could not be backed up"), c.Repository.Settle(context.WithoutCancel(ctx), s.ID()))
 	}
-	return result, errors.Join(err, c.Repository.Settle(context.WithoutCancel(ctx), s.ID()))
+	if err := c.Repository.Settle(context.WithoutCancel(ctx), s.ID()); err != nil { // the point is durable
+		result.Warnings = append(result.Warnings, "the session could not be settled; the next backup does it: "+err.Error())
+	}
+	return result, nil
 }
 
 // order is what a run is going to read.
@@ -219,7 +222,9 @@ func writeAndPublish(ctx context.Context, c Config, s *repo.Session, o order, at
 	}
 	published, err := s.Publish(ctx, point, nil)
 	if err != nil {
-		return holdfast.BackupResult{}, err
+		if published, err = c.outcome(context.WithoutCancel(ctx), s, err); err != nil {
+			return holdfast.BackupResult{}, err
+		}
 	}
 	return holdfast.BackupResult{
 		Point: published.ID, VM: point.VM, Time: point.Time, Consistency: point.Consistency, ReadBytes: out.ReadBytes, HealedBytes: out.HealedBytes, StoredBytes: published.StoredBytes,
@@ -229,6 +234,23 @@ func writeAndPublish(ctx context.Context, c Config, s *repo.Session, o order, at
 		}},
 		Warnings: []string{}, LockedUntil: published.LockedUntil.UTC(), LocksRenewed: published.LocksRenewed,
 	}, nil
+}
+
+// outcome returns what was published although the answer got lost, or else the error.
+func (c Config) outcome(ctx context.Context, s *repo.Session, cause error) (repo.Published, error) {
+	if err := c.Repository.Refresh(ctx); err != nil {
+		return repo.Published{}, cause
+	}
+	sessions, err := c.Repository.Unsettled(VM(c.Name))
+	if err != nil {
+		return repo.Published{}, cause
+	}
+	for _, session := range sessions {
+		if session.ID == s.ID() && session.Status == repo.SessionPublished {
+			return repo.Published{ID: session.Point, LockedUntil: c.RetainUntil}, s.Close(ctx, "it was published")
+		}
+	}
+	return repo.Published{}, cause
 }
 
 // watched tells how far the extents have been handed out.

@@ -12,8 +12,10 @@ import (
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/blob/mem"
+	"github.com/holdfast-backup/holdfast/internal/blob/wrap"
 	"github.com/holdfast-backup/holdfast/internal/clock"
 	"github.com/holdfast-backup/holdfast/internal/image"
+	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/repo/repotest"
 )
 
@@ -125,5 +127,31 @@ func write(t *testing.T, name string, data []byte) {
 	t.Helper()
 	if err := os.WriteFile(name, data, 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Each call of a backup fails after its effect in turn. Whether the backup says that it failed or not is what holds: when it says so there
+// is no new restore point, and else there is one, whole, and what could not be put in order afterwards is a warning.
+func TestBackup_SaysWhatHolds(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "disk.img")
+	content := noise(300<<10, 1)
+	write(t, file, content)
+	for _, mode := range []wrap.Mode{wrap.Fail, wrap.FailAfterEffect, wrap.DieAfterEffect} {
+		for at := 1; ; at++ {
+			store := mem.New(clock.System{})
+			repotest.Init(t, store)
+			faults := wrap.NewFaults(mode, at)
+			r, err := repo.Open(t.Context(), wrap.Fault(store, faults), repo.OpenOptions{Password: repotest.Password, Clock: clock.System{}})
+			if err == nil {
+				_, err = image.Backup(t.Context(), image.Config{Repository: r, Clock: clock.System{}, Name: "disk", File: file})
+			}
+			points, listErr := repotest.Open(t, store).Points()
+			if listErr != nil || err == nil && len(points) != 1 || err != nil && len(points) != 0 && mode != wrap.DieAfterEffect {
+				t.Fatalf("%s at call %d: %v, and %d points, %v", mode, at, err, len(points), listErr)
+			}
+			if !faults.Fired() {
+				break
+			}
+		}
 	}
 }
