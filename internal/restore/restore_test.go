@@ -516,6 +516,57 @@ func TestRun_Troubles_AreSurvivedOrLeaveNothing(t *testing.T) {
 	}
 }
 
+// crossing is a cloud in which the creation of one disk is under way when that of another fails, and takes effect whether its caller waits
+// for it or not.
+type crossing struct {
+	*azure.Client
+	failed chan struct{}
+	late   func() error // what a caller who did not wait left to happen
+}
+
+func (c *crossing) Put(ctx context.Context, id holdfast.ResourceID, body json.RawMessage) error {
+	switch id.Name() {
+	case "copy-lun0":
+		close(c.failed)
+		return holdfast.Errorf(holdfast.KindRefused, "no more disks")
+	case "copy-os":
+		<-c.failed
+		create := func() error { return c.Client.Put(context.WithoutCancel(ctx), id, body) }
+		select {
+		case <-ctx.Done():
+			c.late = create
+			return ctx.Err()
+		case <-time.After(100 * time.Millisecond): // who does not wait is gone by now
+			return create()
+		}
+	}
+	return c.Client.Put(ctx, id, body)
+}
+
+// TestRun_FailsWhileAnotherDiskIsMade proves that the creation of a disk that was asked for is waited for when another disk fails: made
+// after everything was looked for, it would stay.
+func TestRun_FailsWhileAnotherDiskIsMade_LeavesNothing(t *testing.T) {
+	w := newWorld(t, web(), nil)
+	cloud := &crossing{Client: w.client, failed: make(chan struct{})}
+	flow, err := restore.New(restore.Config{Cloud: cloud, Repository: w.open(w.store)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := flow.Plan(t.Context(), w.request())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := flow.Run(t.Context(), plan); !holdfast.IsKind(err, holdfast.KindRefused) {
+		t.Errorf("%v", err)
+	}
+	if cloud.late != nil {
+		if err := cloud.late(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.checkSoon(0)
+}
+
 // TestRun_Damage proves that a restore of a damaged point fails, and that a disk that does not compare equal never becomes
 // part of a machine.
 func TestRun_DiskThatDiffers_IsNotAttached(t *testing.T) {

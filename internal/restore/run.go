@@ -23,8 +23,13 @@ import (
 // tagRestore marks what a restore made: POINT/RUN while it is unfinished, POINT afterwards.
 const tagRestore = "holdfast-restore"
 
-// cleanupTimeout bounds what is done after a failure or a stop.
-const cleanupTimeout = 10 * time.Minute
+// Limits in time.
+const (
+	// cleanupTimeout bounds what is done after a failure or a stop.
+	cleanupTimeout = 10 * time.Minute
+	// lingerTimeout is how long a request that creates something may go on after a failure elsewhere or a stop.
+	lingerTimeout = 20 * time.Second
+)
 
 // run is one execution of a plan.
 type run struct {
@@ -209,16 +214,32 @@ func closing(ctx context.Context, err error, open interface{ Close(context.Conte
 	return err
 }
 
-// put creates one resource of the plan under this run's mark.
+// put creates one resource of the plan under this run's mark. A request that was sent is waited for even when another fails: what it makes
+// after everything was looked for would stay.
 func (r *run) put(ctx context.Context, step Step) error {
 	body, err := marked(step.Body, r.marker)
 	if err != nil {
 		return err
 	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	patient, cancel := r.flow.linger(ctx)
+	defer cancel()
 	r.mu.Lock()
 	r.made = append(r.made, step.ID)
 	r.mu.Unlock()
-	return r.flow.config.Cloud.Put(ctx, step.ID, body)
+	return r.flow.config.Cloud.Put(patient, step.ID, body)
+}
+
+// linger returns a context that ends some time after ctx does.
+func (f *Flow) linger(ctx context.Context) (context.Context, context.CancelFunc) {
+	child, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		_ = f.config.Clock.Sleep(child, lingerTimeout) // it ends early only because child has ended
+		cancel()
+	})
+	return child, func() { stop(); cancel() }
 }
 
 // marked adds the tag of an unfinished restore to a body.
