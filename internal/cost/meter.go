@@ -12,7 +12,7 @@ const (
 	gigabyte      = 1 << 30
 	tenThousand   = 10_000
 	// packBytes is how much of what is stored goes into one object: the size at which a writer closes a pack.
-	packBytes = 32 << 20
+	packBytes = 16 << 20
 	// lockWindow is how much longer than asked locks are set, and so how often the locks of what points share are moved
 	// (doc/format.md §12).
 	lockWindow = 10 * secondsPerDay

@@ -102,8 +102,8 @@ func TestMeter_BackupsByHand(t *testing.T) {
 		"backups older points cool":        {kept - 20, (kept - 20) * 0.01},
 		"backups early deletion cool":      {early, early * 0.01},
 		"traffic data moved ":              {22, 22 * 0.02},
-		"transactions write requests cool": {float64(640+64+requests*cost.WritesPerPoint+1) / 1e4, float64(640+64+requests*cost.WritesPerPoint+1) / 1e4 * 0.1},
-		"transactions read requests cool":  {(float64(requests*cost.ReadsPerPoint) + kept*32) / 1e4, (float64(requests*cost.ReadsPerPoint) + kept*32) / 1e4 * 0.01},
+		"transactions write requests cool": {float64(1280+128+requests*cost.WritesPerPoint+1) / 1e4, float64(1280+128+requests*cost.WritesPerPoint+1) / 1e4 * 0.1},
+		"transactions read requests cool":  {(float64(requests*cost.ReadsPerPoint) + kept*64) / 1e4, (float64(requests*cost.ReadsPerPoint) + kept*64) / 1e4 * 0.01},
 		"transactions list requests cool":  {float64(requests*cost.ListsPerPoint) / 1e4, float64(requests*cost.ListsPerPoint) / 1e4 * 0.05},
 		"transactions other requests cool": {float64(requests*cost.OthersPerPoint) / 1e4, float64(requests*cost.OthersPerPoint) / 1e4 * 0.004},
 		"transactions data read cool":      {kept, kept * 0.01}, // all that is stored is read once a month to prove it
@@ -137,8 +137,8 @@ func TestMeter_ArchivesByHand(t *testing.T) {
 		"archives early deletion archive":     {32 * 179 / 31.0, 32 * 179 / 31.0 * 0.00099},
 		"traffic data moved ":                 {32, 32 * 0.05},
 		"transactions data read cool":         {32, 32 * 0.01},
-		"transactions read requests cool":     {1024 / 1e4, 1024 / 1e4 * 0.01},
-		"transactions write requests archive": {1024 / 1e4, 1024 / 1e4 * 0.1},
+		"transactions read requests cool":     {2048 / 1e4, 2048 / 1e4 * 0.01},
+		"transactions write requests archive": {2048 / 1e4, 2048 / 1e4 * 0.1},
 	} {
 		if !near(got[line][0], want[0]) || !near(got[line][1], want[1]) {
 			t.Errorf("%s: %v for %v, by hand %v for %v", line, got[line][0], got[line][1], want[0], want[1])
@@ -182,8 +182,8 @@ func TestMeter_LocksAreMovedOnceInAWindow(t *testing.T) {
 		v.Made(cost.Point{Kind: holdfast.PointBackup, Repository: "main", Created: begin().AddDate(0, 0, day)})
 	}
 	for _, l := range m.Report(begin().AddDate(0, 1, 0)).Months[0].Costs.Lines {
-		if want := float64(30*cost.OthersPerPoint+2*320) / 1e4; l.Meter == "other requests" && !near(l.Quantity, want) {
-			t.Errorf("%v other requests, want %v: 320 packs at day 10 and at day 20", l.Quantity, want)
+		if want := float64(30*cost.OthersPerPoint+2*640) / 1e4; l.Meter == "other requests" && !near(l.Quantity, want) {
+			t.Errorf("%v other requests, want %v: 640 packs at day 10 and at day 20", l.Quantity, want)
 		}
 	}
 }

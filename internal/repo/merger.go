@@ -42,7 +42,8 @@ func (r *Repository) merger(session holdfast.SessionID, condemned map[string]boo
 // smallRunBytes is up to which size memory of a run's own is better than that of a pack.
 const smallRunBytes = 1 << 20
 
-// runBuffer returns memory for a run: that of a pack where it fits, since fresh memory of that size takes long to get.
+// runBuffer returns memory for a run: that of a pack where it fits, since fresh memory of that size takes long to get. Only the largest
+// runs of large repositories do not.
 func (r *Repository) runBuffer(size int) (buffer []byte, release func()) {
 	if size <= smallRunBytes || size > r.packBuffers.Size() {
 		return make([]byte, 0, size), func() {}

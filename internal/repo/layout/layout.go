@@ -31,8 +31,9 @@ const (
 // FanOutMax is the greatest fan-out whose nodes, with all their hints, stay under NodeBytesMax: 6 + F/8 + 75 × F bytes.
 const FanOutMax = 216
 
-// PackBytesTarget is the size at which a writer closes a pack.
-const PackBytesTarget = 32 << 20
+// PackBytesTarget is the size at which a writer closes a pack. Three are in memory at a time, so twice the size would cost 50 MiB; half
+// of it would save no more than 25, and ask for twice the requests.
+const PackBytesTarget = 16 << 20
 
 // Kind is the kind of an object, told from its name.
 type Kind int

@@ -13,7 +13,7 @@ type Buffers struct {
 // The sizes of pack buffers before the whole one: so what is moved is less than a third of a whole pack.
 const (
 	firstBytes  = 1 << 20
-	secondBytes = 8 << 20
+	secondBytes = 4 << 20
 )
 
 // keptMax is how many buffers are kept: a session fills and stores three packs of chunks at the same time.
