@@ -33,6 +33,19 @@ func (vm InventoryVM) Bytes() int64 {
 	return sum
 }
 
+// Refusal says why no point can be made of the machine; "" when one can, as far as its disks say.
+func (vm InventoryVM) Refusal() string {
+	for _, d := range vm.Disks {
+		if d.Refused != "" {
+			return "disk " + d.Name + ": " + d.Refused
+		}
+	}
+	if len(vm.Disks) == 0 {
+		return "it has no managed disk"
+	}
+	return ""
+}
+
 // InventoryDisk is a disk of a machine.
 type InventoryDisk struct {
 	LUN       LUN    `json:"lun"`

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -70,6 +71,41 @@ func (i Intent) kinds() string {
 		kinds = append(kinds, string(m.Kind)+":"+m.Repository)
 	}
 	return strings.Join(kinds, "+")
+}
+
+// Flags are all flags that the points of a session may bear.
+func (i Intent) Flags() holdfast.Flags {
+	var flags holdfast.Flags
+	for _, m := range i.Makes {
+		flags |= m.Flags | m.Owed
+	}
+	return flags
+}
+
+// Summary says what a session makes, and of how many machines.
+func (i Intent) Summary(machines int) string {
+	var parts []string
+	for _, m := range i.Makes {
+		text := string(m.Kind)
+		if m.Repository != "" {
+			text += " to " + m.Repository
+		}
+		parts = append(parts, text)
+	}
+	return i.InRegion(fmt.Sprintf("%s; %d machines", strings.Join(parts, ", "), machines))
+}
+
+// InRegion adds the region of an intent, where it has one, to a text about it.
+func (i Intent) InRegion(text string) string {
+	if i.Region == "" {
+		return text
+	}
+	return text + " in " + i.Region
+}
+
+// MakesA reports whether the session makes points of a kind.
+func (i Intent) MakesA(kind holdfast.PointKind) bool {
+	return slices.ContainsFunc(i.Makes, func(m Making) bool { return m.Kind == kind })
 }
 
 // String says in words what is to be done.

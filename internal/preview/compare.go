@@ -174,7 +174,7 @@ func LostByEdit(before, after *Preview) []Lost {
 			continue
 		}
 		for _, v := range retention.Edit(after.now, older.rules, g.rules, g.points) {
-			lost = append(lost, Lost{g.ids[0], v.Point.ID, v.Point.Kind, v.Point.Created, why(v.Reasons)})
+			lost = append(lost, Lost{g.ids[0], v.Point.ID, v.Point.Kind, v.Point.Created, Why(v.Reasons)})
 		}
 	}
 	slices.SortStableFunc(lost, func(a, b Lost) int { return strings.Compare(a.VM.Key(), b.VM.Key()) })

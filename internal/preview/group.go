@@ -59,7 +59,7 @@ func groupsOf(resolution scope.Resolution, points map[string][]retention.Point) 
 		if m.Policy == nil && len(own) == 0 {
 			continue
 		}
-		key := groupKey{region: m.VM.Region, refused: refusal(m.VM)}
+		key := groupKey{region: m.VM.Region, refused: m.VM.Refusal()}
 		if m.Policy != nil {
 			key.policy = m.Policy.Name
 		}
@@ -84,17 +84,4 @@ func groupsOf(resolution scope.Resolution, points map[string][]retention.Point) 
 		g.number = i
 	}
 	return groups
-}
-
-// refusal says why no point can be made of a machine.
-func refusal(vm *holdfast.InventoryVM) string {
-	for _, d := range vm.Disks {
-		if d.Refused != "" {
-			return "disk " + d.Name + ": " + d.Refused
-		}
-	}
-	if len(vm.Disks) == 0 {
-		return "it has no managed disk"
-	}
-	return ""
 }

@@ -65,7 +65,7 @@ func (g *group) ledgerID(id holdfast.PointID) holdfast.PointID {
 
 // Expectation implements sla.Recorder.
 func (p *Preview) Expectation(e sla.Expectation) {
-	name, ended := map[sla.State]Name{sla.Met: Met, sla.Missed: Missed, sla.Excused: Excused}[e.State]
+	name, ended := EndName(e.State)
 	if !ended {
 		return
 	}
@@ -74,7 +74,7 @@ func (p *Preview) Expectation(e sla.Expectation) {
 	point, _, _ := strings.Cut(string(e.Point), "#")
 	p.emit(Event{
 		At: e.Ended, Policy: e.Policy, Name: name, Slot: e.Slot, Point: holdfast.PointID(point), Flags: holdfast.Flags(0).With(e.Flag),
-		Reason: strings.TrimSuffix(fmt.Sprintf("%s: %s", e.Kind, e.Reason), ": "), Machines: g.ids,
+		Reason: EndReason(e), Machines: g.ids,
 	})
 }
 
@@ -86,16 +86,31 @@ func (p *Preview) Period(c sla.Compliance) {
 	key := tallyKey{c.Policy, c.Row, c.Entry}
 	ratio, rated := p.tallies.percent(key)
 	delete(p.tallies, key)
+	p.emit(Event{At: c.Closed, Policy: c.Policy, Name: Period, Flags: holdfast.Flags(0).With(c.Flag), Reason: PeriodReason(c, ratio, rated)})
+}
+
+// PeriodReason says what an entry of a chart came to that has closed. rated is false where no machine has a ratio.
+func PeriodReason(c sla.Compliance, ratio float64, rated bool) string {
 	text := fmt.Sprintf("%s %ss of %s: ", c.Flag, c.Kind, c.Entry)
 	switch {
 	case !rated:
-		text += "nothing was expected"
+		return text + "nothing was expected"
 	case ratio >= c.TargetPercent:
-		text += fmt.Sprintf("%.1f %%, the target of %g %% is met", ratio, c.TargetPercent)
+		return text + fmt.Sprintf("%.1f %%, the target of %g %% is met", ratio, c.TargetPercent)
 	default:
-		text += fmt.Sprintf("%.1f %%, the target of %g %% is missed", ratio, c.TargetPercent)
+		return text + fmt.Sprintf("%.1f %%, the target of %g %% is missed", ratio, c.TargetPercent)
 	}
-	p.emit(Event{At: c.Closed, Policy: c.Policy, Name: Period, Flags: holdfast.Flags(0).With(c.Flag), Reason: text})
+}
+
+// EndReason says of which kind an expectation was that has ended, and why it ended as it did.
+func EndReason(e sla.Expectation) string {
+	return strings.TrimSuffix(fmt.Sprintf("%s: %s", e.Kind, e.Reason), ": ")
+}
+
+// EndName is the name of the event that an expectation has ended; false while it is open.
+func EndName(s sla.State) (Name, bool) {
+	name, ended := map[sla.State]Name{sla.Met: Met, sla.Missed: Missed, sla.Excused: Excused}[s]
+	return name, ended
 }
 
 // Note implements sla.Recorder.

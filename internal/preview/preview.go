@@ -151,7 +151,7 @@ func (p *Preview) carryOut(i plan.Intent, now time.Time) error {
 	case plan.Start, plan.Retry:
 		return p.session(i, now)
 	case plan.Check:
-		p.emit(Event{At: now, Policy: i.Policy, Name: Check, Slot: i.Slot, Reason: inRegion("all points", i.Region)})
+		p.emit(Event{At: now, Policy: i.Policy, Name: Check, Slot: i.Slot, Reason: i.InRegion("all points")})
 	case plan.Retain:
 		for _, g := range p.groups {
 			p.retain(g, retention.DailyPass, now)
@@ -162,13 +162,6 @@ func (p *Preview) carryOut(i plan.Intent, now time.Time) error {
 		}
 	}
 	return nil
-}
-
-func inRegion(text, region string) string {
-	if region == "" {
-		return text
-	}
-	return text + " in " + region
 }
 
 func (p *Preview) emit(e Event) { p.batch = append(p.batch, e) }
@@ -187,18 +180,19 @@ func (p *Preview) retain(g *group, occasion retention.Occasion, now time.Time) {
 				continue
 			}
 			p.emit(Event{
-				At: now, Policy: v.Point.Policy, Name: Remove, Slot: v.Point.Slot, Point: v.Point.ID, Flags: v.Point.Flags | v.Lost, Reason: why(v.Reasons), Machines: g.ids,
+				At: now, Policy: v.Point.Policy, Name: Remove, Slot: v.Point.Slot, Point: v.Point.ID, Flags: v.Point.Flags | v.Lost, Reason: Why(v.Reasons), Machines: g.ids,
 			})
 		case v.Lost != 0:
 			p.emit(Event{
-				At: now, Policy: v.Point.Policy, Name: Unflag, Slot: v.Point.Slot, Point: v.Point.ID, Flags: v.Lost, Reason: "stays: " + why(v.Reasons), Machines: g.ids,
+				At: now, Policy: v.Point.Policy, Name: Unflag, Slot: v.Point.Slot, Point: v.Point.ID, Flags: v.Lost, Reason: "stays: " + Why(v.Reasons), Machines: g.ids,
 			})
 		}
 	}
 	g.points = retention.Kept(verdicts)
 }
 
-func why(reasons []retention.Reason) string {
+// Why says in words why a point stays, or why it goes.
+func Why(reasons []retention.Reason) string {
 	var texts []string
 	for _, r := range reasons {
 		texts = append(texts, r.Text())

@@ -3,7 +3,6 @@ package preview
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/holdfast-backup/holdfast"
@@ -15,7 +14,7 @@ import (
 
 // session makes the points that an intent asks for, of every group in it.
 func (p *Preview) session(i plan.Intent, now time.Time) error {
-	p.emit(Event{At: now, Policy: i.Policy, Name: Run, Slot: i.Slot, Flags: flagsOf(i), Reason: p.announce(i)})
+	p.emit(Event{At: now, Policy: i.Policy, Name: Run, Slot: i.Slot, Flags: i.Flags(), Reason: p.announce(i)})
 	for _, m := range i.Machines {
 		g := p.standing[m.Key()]
 		if err := p.sessionOf(g, i, now); err != nil {
@@ -23,34 +22,18 @@ func (p *Preview) session(i plan.Intent, now time.Time) error {
 		}
 	}
 	if i.CheckAfter {
-		p.emit(Event{At: now, Policy: i.Policy, Name: Check, Slot: i.Slot, Reason: inRegion("all points, after the day's last session", i.Region)})
+		p.emit(Event{At: now, Policy: i.Policy, Name: Check, Slot: i.Slot, Reason: i.InRegion("all points, after the day's last session")})
 	}
 	return nil
 }
 
-func flagsOf(i plan.Intent) holdfast.Flags {
-	var flags holdfast.Flags
-	for _, m := range i.Makes {
-		flags |= m.Flags | m.Owed
-	}
-	return flags
-}
-
 // announce says what a session makes and of how many machines.
 func (p *Preview) announce(i plan.Intent) string {
-	var parts []string
-	for _, m := range i.Makes {
-		text := string(m.Kind)
-		if m.Repository != "" {
-			text += " to " + m.Repository
-		}
-		parts = append(parts, text)
-	}
 	machines := 0
 	for _, m := range i.Machines {
 		machines += len(p.standing[m.Key()].ids)
 	}
-	return inRegion(fmt.Sprintf("%s; %d machines", strings.Join(parts, ", "), machines), i.Region)
+	return i.Summary(machines)
 }
 
 // sessionOf makes the points of one group, and closes its session.
@@ -85,24 +68,20 @@ func (p *Preview) sessionOf(g *group, i plan.Intent, now time.Time) error {
 			return err
 		}
 	}
-	if g.counted || makes(i, holdfast.PointBackup) {
+	if g.counted || i.MakesA(holdfast.PointBackup) {
 		p.retain(g, retention.Closing, now)
 	}
 	return nil
 }
 
-func makes(i plan.Intent, kind holdfast.PointKind) bool {
-	return slices.ContainsFunc(i.Makes, func(m plan.Making) bool { return m.Kind == kind })
-}
-
 // workOf is what a session does with Azure, as costs see it; "" when it only copies archives.
 func (g *group) workOf(i plan.Intent) cost.Work {
 	switch {
-	case makes(i, holdfast.PointBackup) && len(g.bases) == 0:
+	case i.MakesA(holdfast.PointBackup) && len(g.bases) == 0:
 		return cost.WorkFirstBackup
-	case makes(i, holdfast.PointBackup):
+	case i.MakesA(holdfast.PointBackup):
 		return cost.WorkBackup
-	case makes(i, holdfast.PointSnapshot):
+	case i.MakesA(holdfast.PointSnapshot):
 		return cost.WorkSnapshot
 	}
 	return ""

@@ -2,7 +2,7 @@ package keys
 
 import (
 	"encoding/json"
-	"runtime/debug"
+	"runtime"
 	"time"
 
 	"golang.org/x/crypto/argon2"
@@ -171,7 +171,7 @@ func newer(what string, format int) error {
 
 func (s Slot) passwordKey(password string) []byte {
 	key := argon2.IDKey([]byte(password), s.Salt, s.Time, s.MemoryKiB, s.Threads, Size)
-	debug.FreeOSMemory() // what it took is used once, and more than a small backup takes: kept, it would be the floor of all that follows
+	runtime.GC() // its memory is garbage now, and more than a small backup takes otherwise: let it be used again
 	return key
 }
 
