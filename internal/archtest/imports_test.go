@@ -126,8 +126,8 @@ var table = []ban{
 		because: "every YAML file is read with the same strictness and the same words for its mistakes",
 	},
 	{
-		to: []string{argon}, except: []string{"internal/repo/keys", "rescue"},
-		because: "keys are derived in one place of each reader, which bounds what a hostile file may ask for",
+		to: []string{argon}, except: []string{"internal/repo/keys", "internal/auth", "rescue"},
+		because: "keys are derived in one place of each reader, and passwords of users in one place, which bound what a hostile file may ask for",
 	},
 	{
 		to: []string{"pgregory.net/rapid", "go.uber.org/goleak", "github.com/santhosh-tekuri/jsonschema/v6", "testing"}, except: []string{"internal/archtest"},
