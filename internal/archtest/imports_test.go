@@ -110,6 +110,11 @@ var table = []ban{
 		because: "time and lists in, decisions with reasons out: what decides touches nothing, so that preview, server and simulator can call the same",
 	},
 	{
+		from: []string{"internal/notify"}, except: []string{"internal/notify/smtp", "internal/notify/webhook"},
+		to:      []string{"internal/notify/smtp", "internal/notify/webhook", "internal/clock", "log/slog", "os", "net", "net/http", "context"},
+		because: "who is told what is decided before anything is sent, by what happened and the settings alone",
+	},
+	{
 		to: []string{"internal/cli", "internal/demo"}, except: []string{"cmd", "internal/demo", "internal/cli"},
 		because: "how results look to people is decided last, at the edge",
 	},
