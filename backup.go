@@ -8,6 +8,8 @@ type BackupResult struct {
 	VM           ResourceID   `json:"vm"`
 	Time         time.Time    `json:"time"`
 	Consistency  Consistency  `json:"consistency"`
+	Parent       PointID      `json:"parent"`            // the point that changes were counted from; "" when every disk was read in full
+	Existing     bool         `json:"existing,omitzero"` // the snapshots had been read before: this is the point of that time
 	ReadBytes    int64        `json:"readBytes"`
 	HealedBytes  int64        `json:"healedBytes"`  // part of it: read and stored again because what was stored had been lost
 	AuditedBytes int64        `json:"auditedBytes"` // read afterwards to check the change lists; not part of ReadBytes
@@ -29,6 +31,7 @@ type BackupDisk struct {
 	Full         bool       `json:"full"`
 	Reason       FullReason `json:"reason"`
 	SnapshotSKU  string     `json:"snapshotSku"`
+	BaseSnapshot ResourceID `json:"baseSnapshot"`           // that the changes were counted from; "" for a full read
 	NewBytes     int64      `json:"newBytes"`               // plain bytes not stored before
 	Duplicate    int64      `json:"duplicateBytes"`         // plain bytes that were there already
 	HealedBytes  int64      `json:"healedBytes"`            // plain bytes that were lost with damaged packs and are stored again

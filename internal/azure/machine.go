@@ -121,7 +121,7 @@ func describe(d *machine.Disk, sdk armcompute.Disk) {
 	if sdk.ID != nil {
 		d.ID = holdfast.ResourceID(*sdk.ID)
 	}
-	d.Name, d.Location = text(sdk.Name), text(sdk.Location)
+	d.Name, d.Location, d.Tags = text(sdk.Name), text(sdk.Location), tagsOf(sdk.Tags)
 	if sdk.SKU != nil {
 		d.SKU = text(sdk.SKU.Name)
 	}

@@ -1,18 +1,19 @@
 // Package capture backs up one virtual machine: snapshot every disk, read what changed, write it into the repository,
-// publish a restore point, rotate the snapshots.
+// publish a restore point, rotate the snapshots. It also makes and removes snapshot points, from which a backup can be read.
 //
 // What it promises:
 //
 //   - When Run returns without error, the restore point is durable, and each disk has exactly one snapshot of ours: the
-//     base against which the next run compares.
+//     base against which the next run compares. Snapshots of snapshot points are not counted: a run reads them, and neither makes nor
+//     removes any.
 //   - When Run returns an error, or is stopped, there is no new restore point, and the snapshots and SAS that it made are
 //     gone. What could not be removed is named in the error.
 //   - A process that dies leaves names in the repository's log (doc/format.md §6.3, begin). The next Run for the machine
 //     takes them from there, makes sure that the dead session can never publish, and removes what it made. There is no
 //     second path for recovery: the same step finds nothing to do after a good run.
 //
-// What it must never do: find by listing what it deletes, delete a snapshot without its tag, delete the base of the newest
-// durable point, or open a SAS on a live disk.
+// What it must never do: find by listing what it deletes, delete a snapshot without its tag, let a run delete a snapshot of a snapshot
+// point or the base of the newest durable point, or open a SAS on a live disk.
 //
 // The order of steps and why they may be interrupted anywhere is the order of Run; the log decides, never a clock.
 package capture
@@ -34,12 +35,8 @@ type Flow struct{ config Config }
 
 // Source is what the flow needs of the cloud. Package azure implements it; its documentation says what holds after errors.
 type Source interface {
-	Machine(ctx context.Context, id holdfast.ResourceID) (machine.VM, error)
-	Locks(ctx context.Context, subscription string) ([]machine.Lock, error)
-	CreateSnapshot(ctx context.Context, request machine.SnapshotRequest) (machine.Snapshot, error)
-	Snapshot(ctx context.Context, id holdfast.ResourceID) (machine.Snapshot, error)
+	SnapshotSource
 	OpenSnapshot(ctx context.Context, snapshot machine.Snapshot) (machine.Content, error)
-	DeleteSnapshot(ctx context.Context, id holdfast.ResourceID) error
 	Revoke(ctx context.Context, id holdfast.ResourceID) error
 }
 
@@ -58,11 +55,16 @@ type Config struct {
 	PollEvery     time.Duration // how often a snapshot that is still being copied is asked for, after a few quicker looks; 5 s by default
 }
 
+const pollEvery = 5 * time.Second
+
 // Options are what a person may ask of one run.
 type Options struct {
 	Full bool // read every disk in full
 	// Audit says how much of what the change lists call unchanged is read to check them.
 	Audit Audit
+	// From is the set of snapshots that the backup is read from; nil makes new ones. Asked again for a set that was read already, Run
+	// returns the restore point that there is, unless Full is set.
+	From *holdfast.SnapshotSet
 	// RetainUntil asks that nobody can remove what the point needs before that date (repo.BeginOptions). Zero asks for no locks.
 	RetainUntil time.Time
 }
@@ -117,12 +119,12 @@ func New(config Config) (*Flow, error) {
 		config.Readers = 8
 	}
 	if config.PollEvery == 0 {
-		config.PollEvery = 5 * time.Second
+		config.PollEvery = pollEvery
 	}
 	return &Flow{config: config}, nil
 }
 
-// Run makes one restore point of a machine from new snapshots, whatever an earlier run left behind.
+// Run makes one restore point of a machine, from new snapshots or from a set that is given, whatever an earlier run left behind.
 func (f *Flow) Run(ctx context.Context, id holdfast.ResourceID, o Options) (Result, error) {
 	doubts := map[string]holdfast.FullReason{}
 	for {
@@ -146,6 +148,9 @@ func (f *Flow) attempt(ctx context.Context, id holdfast.ResourceID, o Options, d
 	r := &run{flow: f, options: o, earlier: left, doubts: doubts}
 	if err := r.read(ctx, id); err != nil {
 		return Result{}, err
+	}
+	if result, found, err := r.alreadyRead(ctx); found || err != nil {
+		return result, err
 	}
 	if err := r.chooseBases(ctx); err != nil {
 		return Result{}, err

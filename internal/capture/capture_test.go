@@ -135,6 +135,27 @@ func (w *world) backup(o capture.Options) capture.Result {
 // check fails unless the point is equal to what the disks hold now, and nothing but one base per disk is left.
 func (w *world) check(result capture.Result) {
 	w.t.Helper()
+	w.checkNoLeak(w.checkContent(result))
+}
+
+// checkContent fails unless the point is equal to what the disks hold now.
+func (w *world) checkContent(result capture.Result) holdfast.Point {
+	w.t.Helper()
+	return w.checkHeld(result, w.held())
+}
+
+// held is what the disks hold now.
+func (w *world) held() (held []azuretest.Content) {
+	w.t.Helper()
+	for _, d := range w.disks {
+		held = append(held, w.Content(w.t, d))
+	}
+	return held
+}
+
+// checkHeld fails unless the point is equal to what the disks held at a moment.
+func (w *world) checkHeld(result capture.Result, held []azuretest.Content) holdfast.Point {
+	w.t.Helper()
 	r := repotest.Open(w.t, w.store)
 	point, err := r.OpenPoint(w.t.Context(), result.Point)
 	if err != nil {
@@ -149,11 +170,11 @@ func (w *world) check(result capture.Result) {
 			_, err := reader.ReadAt(w.t.Context(), p, offset)
 			return err
 		})
-		if held := w.Content(w.t, w.disks[i]); !stored.Equal(held) {
-			w.t.Errorf("disk %s of %s: %d blocks stored, %d held, or different ones", d.LUN, result.Point, len(stored.Blocks), len(held.Blocks))
+		if !stored.Equal(held[i]) {
+			w.t.Errorf("disk %s of %s: %d blocks stored, %d held, or different ones", d.LUN, result.Point, len(stored.Blocks), len(held[i].Blocks))
 		}
 	}
-	w.checkNoLeak(point.Point())
+	return point.Point()
 }
 
 // checkNoLeak fails unless exactly the bases of the point exist, without any SAS, and no session waits to be settled.

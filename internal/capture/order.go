@@ -7,23 +7,17 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/repo"
-)
-
-// The tags of our snapshots. Azure allows 50 of them, of up to 256 characters.
-const (
-	tagRepository = "holdfast-repository"
-	tagSession    = "holdfast-session"
-	tagMachine    = "holdfast-vm"
-	tagCharsMax   = 256
 )
 
 // journal is what a session writes into the log before it makes anything in the cloud, and again when it publishes: the
 // names of what has to be put in order if nobody comes back to it.
 type journal struct {
 	Snapshots  []holdfast.ResourceID `json:"snapshots"`            // made by this session
+	Opened     []holdfast.ResourceID `json:"opened,omitempty"`     // of a snapshot point, and what they are compared with: only their access is ended
 	Superseded []holdfast.ResourceID `json:"superseded,omitempty"` // with publication: bases that it replaced
 }
 
@@ -109,7 +103,7 @@ func (f *Flow) leftovers(vm holdfast.ResourceID, sessions []repo.UnsettledSessio
 				l.remove = append(l.remove, id)
 			}
 		}
-		l.revoke = slices.Sorted(maps.Values(keep))
+		l.revoke = slices.Concat(slices.Sorted(maps.Values(keep)), begun.Opened)
 		left = append(left, l)
 	}
 	return left, nil
@@ -127,7 +121,7 @@ func decode(raw json.RawMessage, into *journal) error {
 
 // bases returns the snapshots behind the newest durable point of a machine.
 func (f *Flow) bases(vm holdfast.ResourceID) (map[string]holdfast.ResourceID, error) {
-	newest, found, err := f.newestPoint(vm)
+	newest, found, err := f.newestPoint(vm, time.Time{})
 	if err != nil || !found {
 		return nil, err
 	}
@@ -153,7 +147,7 @@ func (f *Flow) remove(ctx context.Context, l leftover) error {
 }
 
 // removeOurs deletes a snapshot that bears this repository's tag. It is looked up by its id; one that is gone is no error,
-// and one without the tag is somebody else's.
+// one without the tag is somebody else's, and one of a snapshot point goes with that point.
 func (f *Flow) removeOurs(ctx context.Context, id holdfast.ResourceID) error {
 	found, err := f.config.Source.Snapshot(ctx, id)
 	if holdfast.IsKind(err, holdfast.KindNotFound) {
@@ -161,6 +155,10 @@ func (f *Flow) removeOurs(ctx context.Context, id holdfast.ResourceID) error {
 	}
 	if err != nil {
 		return err
+	}
+	if point := tagOf(found.Tags, tagPoint); point != "" {
+		f.config.Log.DebugContext(ctx, "a snapshot stays, for it belongs to a snapshot point", "snapshot", string(id), "point", point)
+		return nil
 	}
 	if found.Tags[tagRepository] != f.config.Repository.ID() {
 		f.config.Log.WarnContext(ctx, "a snapshot of our name does not bear our tag and is left alone", "snapshot", string(id))
@@ -182,22 +180,26 @@ func (f *Flow) settle(ctx context.Context, left []leftover) error {
 	return nil
 }
 
-// names chooses the snapshots' names from the session's id, before anything is made.
+// names chooses the snapshots' names from the session's id, before anything is made. Of a set nothing is made: what is opened is
+// named, so that no access outlives a run that dies.
 func (r *run) names(session holdfast.SessionID) journal {
 	var j journal
 	for _, d := range r.disks {
-		d.name = d.ID.Sibling(snapshotType, "hf-"+session.String()[:16]+"-"+string(d.LUN))
-		j.Snapshots = append(j.Snapshots, d.name)
+		if r.options.From == nil {
+			d.name = d.ID.Sibling(snapshotType, "hf-"+session.String()[:16]+"-"+string(d.LUN))
+			j.Snapshots = append(j.Snapshots, d.name)
+			continue
+		}
+		j.Opened = append(j.Opened, d.name)
+		if d.base != nil {
+			j.Opened = append(j.Opened, d.before.ID)
+		}
 	}
 	return j
 }
 
 func (r *run) tags() map[string]string {
-	vm := string(r.vm.ID)
-	if len(vm) > tagCharsMax {
-		vm = r.vm.Name
-	}
-	return map[string]string{tagRepository: r.flow.config.Repository.ID(), tagSession: r.session.ID().String(), tagMachine: vm}
+	return map[string]string{tagRepository: r.flow.config.Repository.ID(), tagSession: r.session.ID().String(), tagMachine: machineTag(r.vm.ID, r.vm.Name)}
 }
 
 // undo removes what the run made and says in the error what it could not remove. It runs although ctx may have ended.
@@ -207,12 +209,15 @@ func (r *run) undo(ctx context.Context, cause error) error {
 	closed := r.close(ctx, cause)
 	if !closed && r.publishing {
 		// The point may be durable after all, and then these are its bases.
-		r.revokeAll(ctx)
+		r.revoke(ctx, slices.Concat(r.journal.Snapshots, r.journal.Opened))
 		return leaves(cause, "Whether the restore point became durable is not known; the next backup of this machine finds out and removes what remains")
 	}
 	remain := r.flow.removeAll(ctx, r.journal.Snapshots)
 	if len(remain) > 0 {
 		return leaves(cause, "The next backup of this machine removes what remains: "+strings.Join(remain, ", "))
+	}
+	if !r.revoke(ctx, r.journal.Opened) {
+		r.unsure = true
 	}
 	if closed && !r.unsure {
 		if err := r.flow.config.Repository.Settle(ctx, r.session.ID()); err != nil {
@@ -255,14 +260,17 @@ func (r *run) status(ctx context.Context) (repo.UnsettledSession, bool, error) {
 	return repo.UnsettledSession{}, false, nil
 }
 
-// revokeAll ends all access to the run's snapshots.
-func (r *run) revokeAll(ctx context.Context) {
-	for _, id := range r.journal.Snapshots {
+// revoke ends all access to snapshots, and reports whether that is certain.
+func (r *run) revoke(ctx context.Context, ids []holdfast.ResourceID) bool {
+	certain := true
+	for _, id := range ids {
 		if err := r.flow.config.Source.Revoke(ctx, id); err != nil {
 			// best effort: the names are in the log, and the next backup revokes.
 			r.flow.config.Log.WarnContext(ctx, "access may still be open", "snapshot", string(id), "error", err)
+			certain = false
 		}
 	}
+	return certain
 }
 
 // reasonOf is what the log keeps about a session that was given up.

@@ -2,7 +2,7 @@ package capture
 
 import (
 	"context"
-	"strings"
+	"time"
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/machine"
@@ -11,72 +11,33 @@ import (
 
 const snapshotType = "Microsoft.Compute/snapshots"
 
-// read reads the machine and refuses, before anything is made, what could not be carried through.
+// read reads the machine, or the set that is given, and refuses, before anything is made, what could not be carried through.
 func (r *run) read(ctx context.Context, id holdfast.ResourceID) error {
+	if r.options.From != nil {
+		return r.adopt(ctx, id, r.options.From)
+	}
 	vm, err := r.flow.config.Source.Machine(ctx, id)
 	if err != nil {
 		return err
 	}
 	r.vm = vm
 	if len(vm.Disks) == 0 {
-		return holdfast.Errorf(holdfast.KindInvalid, "the virtual machine %s has no disks", vm.Name)
+		return noDisks(vm)
 	}
+	var ids []holdfast.ResourceID
 	for i, d := range vm.Disks {
-		if err := r.flow.supported(vm, d); err != nil {
-			return err
+		if refusal, refused := d.Refusal(machine.Reader{PrivateAccess: r.flow.config.PrivateAccess}); refused {
+			return refuses(vm, d, refusal)
 		}
 		r.disks = append(r.disks, &disk{Disk: vm.Disks[i]})
+		ids = append(ids, d.ID)
 	}
-	if err := r.readLocks(ctx); err != nil {
+	if r.locks, err = readLocks(ctx, r.flow.config.Source, r.flow.config.Log, ids); err != nil {
 		return err
 	}
 	for _, d := range r.disks {
-		if err := r.locked(d.ID.Sibling(snapshotType, "any"), "snapshots of the disk "+d.Name); err != nil {
+		if err := r.locks.against(d.ID.Sibling(snapshotType, "any"), "snapshots of the disk "+d.Name); err != nil {
 			return err
-		}
-	}
-	return nil
-}
-
-// supported refuses a disk that Azure cannot export, or not in a form that is kept here.
-func (f *Flow) supported(vm machine.VM, d machine.Disk) error {
-	refusal, refused := d.Refusal(machine.Reader{PrivateAccess: f.config.PrivateAccess})
-	if !refused {
-		return nil
-	}
-	return holdfast.Errorf(refusal.Kind, "the disk %s of %s %s", d.Name, vm.Name, refusal.Why).WithHint("%s", refusal.Hint)
-}
-
-// readLocks reads the management locks of the subscriptions that hold the disks. Who may not read them finds out about a
-// lock from the request that it refuses.
-func (r *run) readLocks(ctx context.Context) error {
-	seen := map[string]bool{}
-	for _, d := range r.disks {
-		subscription := strings.ToLower(d.ID.Subscription())
-		if seen[subscription] {
-			continue
-		}
-		seen[subscription] = true
-		locks, err := r.flow.config.Source.Locks(ctx, d.ID.Subscription())
-		if holdfast.IsKind(err, holdfast.KindRefused) {
-			r.flow.config.Log.InfoContext(ctx, "management locks cannot be read", "subscription", subscription, "error", err)
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		r.locks = append(r.locks, locks...)
-	}
-	return nil
-}
-
-// locked refuses when a lock covers id. Either level is in the way: ReadOnly forbids making a snapshot, CanNotDelete
-// removing it, and what cannot be removed would pile up.
-func (r *run) locked(id holdfast.ResourceID, what string) error {
-	for _, lock := range r.locks {
-		if lock.Covers(id) {
-			return holdfast.Errorf(holdfast.KindRefused, "the lock %s (%s) on %s stands in the way of %s", lock.Name, lock.Level, lock.Scope, what).
-				WithHint("remove the lock, or set it on the machine and its disks instead of on what holds their snapshots")
 		}
 	}
 	return nil
@@ -102,21 +63,42 @@ func (r *run) chooseBases(ctx context.Context) error {
 		}
 	}
 	for _, id := range r.bases {
-		if err := r.locked(id, "replacing the snapshot "+id.Name()); err != nil {
+		if err := r.replaceable(ctx, id); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// replaceable refuses when a lock stands in the way of what this run is going to do with a base. That of a snapshot point is only read.
+func (r *run) replaceable(ctx context.Context, id holdfast.ResourceID) error {
+	err := r.locks.against(id, "replacing the snapshot "+id.Name())
+	if err == nil {
+		return nil
+	}
+	if found, readErr := r.flow.config.Source.Snapshot(ctx, id); readErr == nil && tagOf(found.Tags, tagPoint) != "" {
+		return r.locks.againstReading(id, "reading the snapshot "+id.Name())
+	}
+	return err
+}
+
 // findParent opens the newest durable point of the machine. A point that cannot be read for damage is not built upon.
+//
+// A set may be older than that point. Then the newest one before the set is the parent, since Azure compares a snapshot with earlier
+// ones alone, and nothing is superseded: the bases of the newest point stay.
 func (r *run) findParent(ctx context.Context) (trusted bool, err error) {
-	newest, found, err := r.flow.newestPoint(r.vm.ID)
+	latest, found, err := r.flow.newestPoint(r.vm.ID, time.Time{})
 	if err != nil || !found {
 		return true, err
 	}
+	newest := latest
+	if set := r.options.From; set != nil {
+		if newest, found, err = r.flow.newestPoint(r.vm.ID, set.Time); err != nil || !found {
+			return true, err
+		}
+	}
 	for _, d := range newest.Disks {
-		if d.Snapshot != nil {
+		if d.Snapshot != nil && newest.ID == latest.ID {
 			r.bases = append(r.bases, d.Snapshot.ID)
 		}
 	}
@@ -133,11 +115,11 @@ func (r *run) findParent(ctx context.Context) (trusted bool, err error) {
 	return true, nil
 }
 
-// newestPoint returns the newest visible backup of a machine.
-func (f *Flow) newestPoint(vm holdfast.ResourceID) (newest repo.PointSummary, found bool, err error) {
+// newestPoint returns the newest visible backup of a machine, of those before a moment if one is given.
+func (f *Flow) newestPoint(vm holdfast.ResourceID, before time.Time) (newest repo.PointSummary, found bool, err error) {
 	points, err := f.config.Repository.Points()
 	for _, p := range points {
-		if p.VM.Equal(vm) && p.Kind == holdfast.PointBackup {
+		if p.VM.Equal(vm) && p.Kind == holdfast.PointBackup && (before.IsZero() || p.Time.Before(before)) {
 			newest, found = p, true // oldest first
 		}
 	}
@@ -168,6 +150,9 @@ func (r *run) chooseBase(ctx context.Context, d *disk) error {
 		return err
 	case snapshot.UniqueID != before.Snapshot.UniqueID:
 		d.reason = holdfast.FullBaseMissing // somebody made another one of that name
+		return nil
+	case r.options.From != nil && !snapshot.Created.Before(d.snapshot.Created):
+		d.reason = holdfast.FullBaseMissing // Azure compares with earlier ones alone
 		return nil
 	case snapshot.FamilyID != before.Snapshot.FamilyID:
 		d.reason = holdfast.FullFamilyChanged

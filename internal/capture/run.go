@@ -3,21 +3,10 @@ package capture
 import (
 	"context"
 	"sync"
-	"time"
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/machine"
 	"github.com/holdfast-backup/holdfast/internal/repo"
-)
-
-// Limits in time.
-const (
-	// cleanupTimeout bounds what is done after a failure or a stop.
-	cleanupTimeout = 5 * time.Minute
-	// lingerTimeout is how long a request that creates something may go on after a stop, so that its outcome is known.
-	lingerTimeout = 20 * time.Second
-	// copyTimeout bounds the wait for a snapshot of an Ultra or Premium v2 disk; Azure gives no number, a day is a lot.
-	copyTimeout = 24 * time.Hour
 )
 
 // run is one run for one machine. Its fields are owned by the goroutine of Run, except those guarded by mu; each disk is
@@ -28,7 +17,7 @@ type run struct {
 	earlier []leftover // what earlier sessions left, looked at once more before they are settled
 
 	vm     machine.VM
-	locks  []machine.Lock
+	locks  locks
 	newest repo.PointSummary              // of parent
 	parent *holdfast.Point                // the newest durable point; nil when there is none, or it cannot be trusted
 	bases  []holdfast.ResourceID          // the snapshots behind it: they go once a newer point is published
@@ -76,6 +65,7 @@ func (r *run) doubt() {
 func (r *run) result() Result {
 	result := Result{
 		Point: r.published.ID, VM: r.vm.ID, Time: r.publication.Time, Consistency: r.publication.Consistency,
+		Parent:      r.publication.Parent,
 		StoredBytes: r.published.StoredBytes, Warnings: append([]string{}, r.warnings...), Disks: []DiskResult{},
 		LockedUntil: r.published.LockedUntil.UTC(), LocksRenewed: r.published.LocksRenewed,
 	}
@@ -84,26 +74,15 @@ func (r *run) result() Result {
 		result.ReadBytes += p.ReadBytes
 		result.HealedBytes += d.output.HealedBytes
 		result.AuditedBytes += d.audited
+		var base holdfast.ResourceID
+		if d.base != nil {
+			base = d.before.ID
+		}
 		result.Disks = append(result.Disks, DiskResult{
 			LUN: p.LUN, Name: p.Name, SizeBytes: p.SizeBytes, Root: p.Root, ReadBytes: p.ReadBytes, Full: p.Full, Reason: p.Reason,
-			SnapshotSKU: p.Snapshot.SKU, NewBytes: d.output.NewBytes, Duplicate: d.output.DuplicateBytes, HealedBytes: d.output.HealedBytes,
+			SnapshotSKU: p.Snapshot.SKU, BaseSnapshot: base, NewBytes: d.output.NewBytes, Duplicate: d.output.DuplicateBytes, HealedBytes: d.output.HealedBytes,
 			AuditedBytes: d.audited, SuspectSince: d.audit.Since,
 		})
 	}
 	return result
-}
-
-// cleanup returns a context for what has to be done although the run failed or was stopped.
-func cleanup(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
-}
-
-// linger returns a context that ends some time after ctx does, so that a request that was sent can be waited for.
-func (f *Flow) linger(ctx context.Context) (context.Context, context.CancelFunc) {
-	child, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() {
-		_ = f.config.Clock.Sleep(child, lingerTimeout) // it ends early only because child has ended
-		cancel()
-	})
-	return child, func() { stop(); cancel() }
 }

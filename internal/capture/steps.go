@@ -32,12 +32,14 @@ func (r *run) begin(ctx context.Context) error {
 	return err
 }
 
-// snapshot makes a snapshot of every disk at once, so that they lie as close together in time as can be, and waits until
-// all can be read. A request that was sent is waited for even when another fails: what it makes must be known.
+// snapshot makes a snapshot of every disk at once, so that they lie as close together in time as can be, unless a set is given, and
+// waits until all can be read. A request that was sent is waited for even when another fails: what it makes must be known.
 func (r *run) snapshot(ctx context.Context) error {
 	var group errgroup.Group
 	for _, d := range r.disks {
-		group.Go(func() error { return r.snapshotDisk(ctx, d) })
+		if r.options.From == nil {
+			group.Go(func() error { return r.snapshotDisk(ctx, d) })
+		}
 	}
 	if err := group.Wait(); err != nil {
 		return err
@@ -55,42 +57,25 @@ func (r *run) snapshotDisk(ctx context.Context, d *disk) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	patient, cancel := r.flow.linger(ctx)
+	patient, cancel := linger(ctx, r.flow.config.Clock)
 	defer cancel()
 	var err error
 	d.snapshot, err = r.flow.config.Source.CreateSnapshot(patient, machine.SnapshotRequest{
 		ID: d.name, SourceID: d.ID, Location: d.Location, Tags: r.tags(),
 	})
-	switch holdfast.KindOf(err) {
-	case holdfast.KindUnavailable, holdfast.KindThrottled, holdfast.KindCanceled:
+	if outcomeUnknown(err) {
 		r.doubt()
 	}
 	r.flow.config.Progress(Progress{Stage: StageSnapshot, LUN: d.LUN, Name: d.Name, SizeBytes: d.SizeBytes})
 	return err
 }
 
-// awaitCopy waits for the background copy of Ultra and Premium v2 disks. The point in time is that of the request.
-func (r *run) awaitCopy(ctx context.Context, d *disk) error {
-	deadline := r.flow.config.Clock.Now().Add(copyTimeout)
-	for wait := r.flow.config.PollEvery / 16; !d.snapshot.Ready; wait = min(2*wait, r.flow.config.PollEvery) {
-		switch {
-		case d.snapshot.Failed:
-			return holdfast.Errorf(holdfast.KindUnavailable, "azure could not copy the snapshot of the disk %s", d.Name).
-				WithHint("run the backup again")
-		case r.flow.config.Clock.Now().After(deadline):
-			return holdfast.Errorf(holdfast.KindUnavailable, "the snapshot of the disk %s could not be read after %s", d.Name, copyTimeout).
-				WithHint("run the backup again")
-		}
+func (r *run) awaitCopy(ctx context.Context, d *disk) (err error) {
+	wait := copying{source: r.flow.config.Source, clock: r.flow.config.Clock, every: r.flow.config.PollEvery, told: func() {
 		r.flow.config.Progress(Progress{Stage: StageCopy, LUN: d.LUN, Name: d.Name, SizeBytes: d.SizeBytes})
-		if err := r.flow.config.Clock.Sleep(ctx, wait); err != nil {
-			return err
-		}
-		var err error
-		if d.snapshot, err = r.flow.config.Source.Snapshot(ctx, d.name); err != nil {
-			return err
-		}
-	}
-	return nil
+	}}
+	d.snapshot, err = wait.await(ctx, d.snapshot, d.name, d.Name)
+	return err
 }
 
 // transfer reads the disks, several at a time, into the session.
@@ -243,7 +228,7 @@ func (r *run) closeContent(ctx context.Context, content machine.Content, id hold
 func (r *run) publish(ctx context.Context) error {
 	r.flow.config.Progress(Progress{Stage: StagePublish})
 	r.publication = r.point()
-	if r.publication.Consistency == holdfast.ConsistencyEachDisk {
+	if r.publication.Consistency == holdfast.ConsistencyEachDisk && r.options.From == nil { // else who made the set was told
 		r.warn(ctx, "the disks were snapshotted in parallel: each is as after a power loss, the set of them is not")
 	}
 	r.publishing = true
@@ -272,10 +257,10 @@ func (r *run) publish(ctx context.Context) error {
 // point describes what was captured.
 func (r *run) point() holdfast.Point {
 	p := holdfast.Point{
-		VM: r.vm.ID, Name: r.vm.Name, Kind: holdfast.PointBackup, Consistency: holdfast.ConsistencyOneDisk, Documents: r.vm.Documents,
+		VM: r.vm.ID, Name: r.vm.Name, Kind: holdfast.PointBackup, Consistency: consistencyOf(len(r.disks)), Documents: r.vm.Documents,
 	}
-	if len(r.disks) > 1 {
-		p.Consistency = holdfast.ConsistencyEachDisk
+	if set := r.options.From; set != nil {
+		p.Consistency = set.Consistency
 	}
 	for _, d := range r.disks {
 		if d.base != nil {
@@ -288,13 +273,12 @@ func (r *run) point() holdfast.Point {
 }
 
 func (d *disk) point() holdfast.PointDisk {
+	source := sourceOf(d.snapshot)
 	return holdfast.PointDisk{
 		LUN: d.LUN, Name: d.Name, ID: d.ID, UniqueID: d.UniqueID, SizeBytes: d.snapshot.SizeBytes,
 		Root: d.output.Root, ReadBytes: d.output.ReadBytes, Full: d.base == nil, Reason: d.reason,
 		SKU: d.SKU, Caching: d.Caching, LogicalSectorBytes: d.LogicalSectorBytes,
-		Snapshot: &holdfast.SourceSnapshot{
-			ID: d.snapshot.ID, UniqueID: d.snapshot.UniqueID, FamilyID: d.snapshot.FamilyID, SKU: d.snapshot.SKU, Created: d.snapshot.Created,
-		},
+		Snapshot: &source,
 	}
 }
 
@@ -315,13 +299,18 @@ func (r *run) rotate(ctx context.Context) {
 	for _, id := range remain {
 		r.warn(ctx, "the snapshot "+id+", which is no longer needed, could not be removed; the next backup does it")
 	}
-	if err := r.flow.settle(ctx, r.earlier); err != nil {
-		r.warn(ctx, "what an earlier backup left could not be put in order; the next backup does it")
-	}
+	r.settleEarlier(ctx)
 	if len(remain) > 0 || r.unsure {
 		return
 	}
 	if err := r.flow.config.Repository.Settle(ctx, r.session.ID()); err != nil {
 		r.warn(ctx, "the session could not be settled; the next backup does it")
+	}
+}
+
+// settleEarlier takes the sessions before this one off the list.
+func (r *run) settleEarlier(ctx context.Context) {
+	if err := r.flow.settle(ctx, r.earlier); err != nil {
+		r.warn(ctx, "what an earlier backup left could not be put in order; the next backup does it")
 	}
 }

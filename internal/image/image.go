@@ -227,7 +227,7 @@ func writeAndPublish(ctx context.Context, c Config, s *repo.Session, o order, at
 		}
 	}
 	return holdfast.BackupResult{
-		Point: published.ID, VM: point.VM, Time: point.Time, Consistency: point.Consistency, ReadBytes: out.ReadBytes, HealedBytes: out.HealedBytes, StoredBytes: published.StoredBytes,
+		Point: published.ID, VM: point.VM, Time: point.Time, Consistency: point.Consistency, Parent: point.Parent, ReadBytes: out.ReadBytes, HealedBytes: out.HealedBytes, StoredBytes: published.StoredBytes,
 		Disks: []holdfast.BackupDisk{{
 			LUN: disk.LUN, Name: disk.Name, SizeBytes: disk.SizeBytes, Root: disk.Root, ReadBytes: out.ReadBytes, Full: disk.Full, Reason: disk.Reason,
 			NewBytes: out.NewBytes, Duplicate: out.DuplicateBytes, HealedBytes: out.HealedBytes,

@@ -49,6 +49,7 @@ type Disk struct {
 	PublicAccess       string // Enabled, Disabled; "" means Enabled
 	SecurityType       string
 	DataAccessAuthMode string
+	Tags               map[string]string
 }
 
 // Snapshot is a managed-disk snapshot.

@@ -47,3 +47,22 @@ func TestDisk_Refusal(t *testing.T) {
 		})
 	}
 }
+
+// TestDisk_SnapshotRefusal proves that a disk whose content may not leave it can still be snapshotted, and that all that refuses a
+// snapshot refuses a backup.
+func TestDisk_SnapshotRefusal(t *testing.T) {
+	const id = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/disks/d"
+	for _, d := range []machine.Disk{
+		{ID: id}, {ID: id, NetworkAccess: "DenyAll"}, {ID: id, PublicAccess: "Disabled"}, {ID: id, LogicalSectorBytes: 4096}, {ID: id, SecurityType: "ConfidentialVM_VMGuestStateOnly"},
+	} {
+		if refusal, refused := d.SnapshotRefusal(); refused {
+			t.Errorf("%+v: %+v", d, refusal)
+		}
+	}
+	for _, d := range []machine.Disk{{ID: id, Ephemeral: true}, {}, {ID: id, MaxShares: 2}, {ID: id, State: "ReadyToUpload"}, {ID: id, State: "ActiveUpload"}} {
+		one, refused := d.SnapshotRefusal()
+		if other, also := d.Refusal(machine.Reader{PrivateAccess: true}); !refused || !also || one != other {
+			t.Errorf("%+v: %+v, %+v", d, one, other)
+		}
+	}
+}

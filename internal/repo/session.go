@@ -2,7 +2,6 @@ package repo
 
 import (
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -258,7 +257,7 @@ func (s *Session) Publish(ctx context.Context, point holdfast.Point, resources a
 		return Published{}, err
 	}
 	point.Format, point.Session, point.Tool = layout.FormatVersion, s.id, s.r.tool
-	point.ID = newPointID(point.Time)
+	point.ID = holdfast.NewPointID(point.Time, [4]byte(keys.Random(4)))
 	if err := s.placeTops(&point); err != nil {
 		return Published{}, err
 	}
@@ -362,11 +361,6 @@ func (r *Repository) checkpoint(ctx context.Context) {
 		// best effort: without it, opening reads more entries.
 		r.log.WarnContext(ctx, "checkpoint not written", "error", err)
 	}
-}
-
-// newPointID makes an id that sorts by the time of the point.
-func newPointID(at time.Time) holdfast.PointID {
-	return holdfast.PointID(at.UTC().Format("20060102-150405-") + hex.EncodeToString(keys.Random(4)))
 }
 
 // writePackList stores the list of the packs that the point needs.

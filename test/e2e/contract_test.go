@@ -111,8 +111,8 @@ func contractInventory(w *world) {
 }
 
 const (
-	backupFields     = "point string vm string time string consistency string readBytes number healedBytes number auditedBytes number storedBytes number disks list warnings list"
-	backupDiskFields = "lun string name string sizeBytes number root string readBytes number full bool reason string snapshotSku string newBytes number duplicateBytes number healedBytes number auditedBytes number"
+	backupFields     = "point string vm string time string consistency string parent string readBytes number healedBytes number auditedBytes number storedBytes number disks list warnings list"
+	backupDiskFields = "lun string name string sizeBytes number root string readBytes number full bool reason string snapshotSku string baseSnapshot string newBytes number duplicateBytes number healedBytes number auditedBytes number"
 )
 
 func contractBackup(w *world) {
@@ -126,6 +126,9 @@ func contractBackup(w *world) {
 			w.write(disk, int64(100*round)<<20+chunkBytes-2, []byte("new"))
 		}
 		result := mustHave(t, "backup", w.value("backup", "--repo", w.repo, "--vm", id), backupFields)
+		if parent := result["parent"]; round == 0 && parent != "" || round > 0 && parent != points[round-1]["point"] {
+			t.Errorf("round %d: the parent is %v", round, parent)
+		}
 		points = append(points, result)
 		if !strings.EqualFold(result["vm"].(string), vmID("web-1")) {
 			t.Errorf("%s was backed up as %s", id, result["vm"])
@@ -137,7 +140,7 @@ func contractBackup(w *world) {
 		for i, d := range listOf(t, result, "disks", 2) {
 			d := mustHave(t, "a disk of backup", d, backupDiskFields)
 			read += d["readBytes"].(float64)
-			if int64(d["readBytes"].(float64))%chunkBytes != 0 || d["full"] != (round == 0) || d["reason"] != map[bool]string{true: "first"}[round == 0] || d["snapshotSku"] != "Standard_ZRS" {
+			if int64(d["readBytes"].(float64))%chunkBytes != 0 || d["full"] != (round == 0) || d["reason"] != map[bool]string{true: "first"}[round == 0] || d["snapshotSku"] != "Standard_ZRS" || (d["baseSnapshot"] == "") != (round == 0) {
 				t.Errorf("round %d, disk %d: %v", round, i, d)
 			}
 		}
