@@ -237,6 +237,7 @@ type Installation struct {
 	UnprotectedAge   Period    // backups of machines that no policy protects go at this age; zero: by the retention stored with them
 	SessionRecordAge Period    // zero: kept for ever
 	Mail             *Mail     // nil: no mail is set up
+	Webhooks         []Webhook
 }
 
 // Mail says how mail is sent, and what the installation's own recipients hear of. A policy's own notification decides

@@ -279,6 +279,13 @@ type installationFields struct {
 	GlobalRetention *globalRetentionFields `yaml:"globalRetention"`
 	SessionRecords  *sessionRecordFields   `yaml:"sessionRecords"`
 	Mail            *mailFields            `yaml:"mail"`
+	Webhooks        []webhookFields        `yaml:"webhooks"`
+}
+
+type webhookFields struct {
+	URL        string        `yaml:"url,required"`
+	SecretFrom *secretFields `yaml:"secretFrom,required"`
+	Events     []string      `yaml:"events"`
 }
 
 type globalRetentionFields struct {

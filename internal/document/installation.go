@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/notify/subject"
 	"github.com/holdfast-backup/holdfast/internal/strictyaml"
 )
 
@@ -23,7 +25,6 @@ const (
 	mailPortMax        = 65_535
 	mailTimeoutDefault = 100 * time.Second
 	mailTimeoutMax     = time.Hour
-	mailSubjectMax     = 255
 	mailSubjectDefault = "[%JobResult%] %JobName% (%ObjectCount% instances) %Issues%"
 	slaSubjectDefault  = "%JobName% (%ObjectCount% instances): [%SLAType% for the period %SLAPeriod% is %SLAStatus%]"
 )
@@ -69,6 +70,7 @@ func (p *page) installation(f installationFields) holdfast.Installation {
 	if f.Mail != nil {
 		i.Mail = p.mail(*f.Mail)
 	}
+	i.Webhooks = p.webhooks(f.Webhooks)
 	return i
 }
 
@@ -122,17 +124,53 @@ func (p *page) checkMail(m holdfast.Mail) {
 		p.wrong("mail.timeoutSeconds", fmt.Sprintf("1 to %d", int(mailTimeoutMax.Seconds())), "%d seconds are out of range", int(m.Timeout.Seconds()))
 	}
 	p.checkAddress("mail.from", m.From)
-	p.checkSubject("mail.subject", m.Subject)
-	p.checkSubject("mail.slaSubject", m.SLASubject)
+	p.checkSubject("mail.subject", subject.Session, m.Subject)
+	p.checkSubject("mail.slaSubject", subject.Report, m.SLASubject)
 	if m.TLS == holdfast.MailTLSNone && m.User != "" {
 		p.warning("mail.tls", "the mail account's password travels in the clear")
 	}
 }
 
-func (p *page) checkSubject(where, subject string) {
-	if n := len([]rune(subject)); n < 1 || n > mailSubjectMax || strings.ContainsFunc(subject, unseen) {
-		p.wrong(where, fmt.Sprintf("1 to %d characters on one line", mailSubjectMax), "%q cannot be a subject", subject)
+func (p *page) checkSubject(where string, kind subject.Kind, template string) {
+	if err := subject.Check(kind, template); err != nil {
+		p.refuse(where, err)
 	}
+}
+
+func (p *page) webhooks(fields []webhookFields) []holdfast.Webhook {
+	var all []holdfast.Webhook
+	for i, f := range fields {
+		where := at("webhooks", i)
+		if err := holdfast.CheckWebhookURL(f.URL); err != nil {
+			p.refuse(where+".url", err)
+		}
+		if slices.ContainsFunc(all, func(other holdfast.Webhook) bool { return other.URL == f.URL }) {
+			p.wrong(where+".url", "each address once", "%q is given twice", f.URL)
+		}
+		all = append(all, holdfast.Webhook{URL: f.URL, Secret: p.secret(where+".secretFrom", f.SecretFrom), Events: p.webhookEvents(where+".events", f.Events)})
+	}
+	if len(all) > holdfast.WebhooksMax {
+		p.wrong("webhooks", fmt.Sprintf("%d at the most", holdfast.WebhooksMax), "there are %d webhooks", len(all))
+	}
+	return all
+}
+
+func (p *page) webhookEvents(where string, words []string) []holdfast.WebhookEvent {
+	if len(words) == 0 {
+		return holdfast.WebhookEvents()
+	}
+	var events []holdfast.WebhookEvent
+	for i, word := range words {
+		event := holdfast.WebhookEvent(word)
+		switch {
+		case !slices.Contains(holdfast.WebhookEvents(), event):
+			p.wrong(at(where, i), "one of "+list(eventWords), "%q is not an event", word)
+		case slices.Contains(events, event):
+			p.wrong(at(where, i), "each event once", "%q is given twice", word)
+		}
+		events = append(events, event)
+	}
+	return events
 }
 
 // secret says where a secret is found, and that it does so in one way alone.

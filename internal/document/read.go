@@ -214,7 +214,7 @@ func withHint(kind string, m strictyaml.Mistake) strictyaml.Mistake {
 	last := m.Field[strings.LastIndexByte(m.Field, '.')+1:]
 	if m.Text == "unknown field" && slices.ContainsFunc(secretNames, func(name string) bool { return strings.EqualFold(name, last) }) {
 		m.Text = "a secret never stands in a document"
-		m.Hint = "write passwordFrom with file, environment or vaultSecret: where the secret is found; or vaultKey for a repository that a vault opens"
+		m.Hint = "write passwordFrom, or secretFrom of a webhook, with file, environment or vaultSecret: where the secret is found; or vaultKey for a repository that a vault opens"
 	}
 	if m.Hint == "" {
 		m.Hint = meaning(kind, m.Field)

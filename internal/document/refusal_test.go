@@ -193,6 +193,16 @@ func TestRead_Refuses(t *testing.T) {
 		{"kind: Installation\nretentionAt: noon", `2:14: retentionAt: "noon" is not a time of day`, "HH:MM"},
 		{"kind: Installation\nmail: {server: m, from: a@example.com, user: u}", "2:40: mail.user: user and passwordFrom belong together", "or neither"},
 		{"kind: Installation\nmail: {server: 'm:25', from: a@example.com, port: 0, tls: maybe, timeoutSeconds: 0, subject: ''}", `2:8: mail.server: "m:25" is not the name of a host`, "a host name"},
+		{"kind: Installation\nmail: {server: m, from: a@example.com, subject: '%JobName% is %Status%'}", "2:40: mail.subject: %Status% stands for nothing in this subject", "%JobResult%, %JobName%, %ObjectCount% and %Issues%"},
+		{"kind: Installation\nmail: {server: m, from: a@example.com, slaSubject: '%JobResult%'}", "2:40: mail.slaSubject: %JobResult% stands for nothing in this subject", "%SLAStatus%"},
+		{"kind: Installation\nmail: {server: m, from: a@example.com, subject: ''}", `2:40: mail.subject: "" cannot be a subject`, "1 to 255"},
+		{"kind: Installation\nwebhooks: [{url: 'http://hooks.example.com/', secretFrom: {file: s}}]", `2:13: webhooks[0].url: "http://hooks.example.com/" is in the clear`, "https://"},
+		{"kind: Installation\nwebhooks: [{url: 'https://h/', secretFrom: {file: s}}, {url: 'https://h/', secretFrom: {file: s}}]", `2:57: webhooks[1].url: "https://h/" is given twice`, "each address once"},
+		{"kind: Installation\nwebhooks: [{url: 'https://h/', secretFrom: {file: s, environment: S}}]", "2:32: webhooks[0].secretFrom: 2 of them are given", "exactly one"},
+		{"kind: Installation\nwebhooks: [{url: 'https://h/'}]", "2:12: webhooks[0].secretFrom: missing", "where the secret is found"},
+		{"kind: Installation\nwebhooks: [{url: 'https://h/', secret: abc, secretFrom: {file: s}}]", "2:32: webhooks[0].secret: a secret never stands in a document", "secretFrom of a webhook"},
+		{"kind: Installation\nwebhooks: [{url: 'https://h/', secretFrom: {file: s}, events: [sessionBegan]}]", `2:64: webhooks[0].events[0]: "sessionBegan" is not an event`, "sessionEnded, slaReported and slotsMissed"},
+		{"kind: Installation\nwebhooks: [{url: 'https://h/', secretFrom: {file: s}, events: [slotsMissed, slotsMissed]}]", `2:77: webhooks[0].events[1]: "slotsMissed" is given twice`, "each event once"},
 
 		// Bytes that are no YAML
 		{"kind: [", "", ""},

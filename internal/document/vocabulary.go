@@ -25,6 +25,7 @@ func number(n float64) *float64 { return &n }
 // Words and patterns that several fields share.
 var (
 	dayWords   = []string{wordEvery, wordWeekdays, wordWeekend, "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"}
+	eventWords = []string{string(holdfast.EventSessionEnded), string(holdfast.EventSLAReported), string(holdfast.EventSlotsMissed)}
 	monthWords = []string{
 		wordEvery, "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december",
 	}
@@ -224,8 +225,12 @@ var vocabulary = map[string]term{
 	"mail.user":                          {says: "the account at the server, with passwordFrom; left out: none"},
 	"mail.from":                          {says: "the sender's address", pattern: mailPattern},
 	"mail.recipients":                    {says: "who hears of all policies that notify", pattern: mailPattern},
-	"mail.subject":                       {says: "the subject of a session's mail; %JobResult%, %JobName%, %ObjectCount% and %Issues% stand for what they say", otherwise: mailSubjectDefault},
-	"mail.slaSubject":                    {says: "the subject of an SLA report; %JobName%, %ObjectCount%, %SLAType%, %SLAPeriod% and %SLAStatus% stand for what they say", otherwise: slaSubjectDefault},
+	"mail.subject":                       {says: "the subject of a session's mail; %JobResult%, %JobName%, %ObjectCount% and %Issues% stand for what they say, other names in per cent signs are refused", otherwise: mailSubjectDefault},
+	"mail.slaSubject":                    {says: "the subject of an SLA report; %JobName%, %ObjectCount%, %SLAType%, %SLAPeriod% and %SLAStatus% stand for what they say, other names in per cent signs are refused", otherwise: slaSubjectDefault},
+	"installation.webhooks":              {says: fmt.Sprintf("addresses to which events are posted as signed JSON, at most %d; what policies say about mail does not matter to them", holdfast.WebhooksMax), itemsMax: holdfast.WebhooksMax},
+	"webhook.url":                        {says: "where to post to: https://HOST/PATH, or http:// on this machine alone", pattern: `^https?://[^/@#]+(/[^#]*)?$`},
+	"webhook.secretFrom":                 {says: "where the secret is found that posts are signed with: exactly one of file, environment and vaultSecret", one: true},
+	"webhook.events":                     {says: "what is posted; left out: everything", otherwise: eventWords, words: eventWords},
 	"mail.dailyReportAt":                 {says: "when the report of the last 24 hours goes out, in the installation's zone; left out: none"},
 }
 

@@ -15,7 +15,7 @@ import (
 // KindInvalid: something does not come from a document and cannot be written as one.
 func Write(d holdfast.Documents) ([]byte, error) {
 	w := &writer{}
-	if i := d.Installation; i != defaultInstallation() && i != (holdfast.Installation{}) {
+	if i := d.Installation; !sameInstallation(i, defaultInstallation()) && !sameInstallation(i, holdfast.Installation{}) {
 		w.installation(i)
 	}
 	for _, r := range d.Repositories {
@@ -102,7 +102,27 @@ func (w *writer) installation(i holdfast.Installation) {
 			OnSuccess: unless(m.OnSuccess, true), OnWarning: unless(m.OnWarning, true), OnFailure: unless(m.OnFailure, true), DailyReportAt: m.DailyReportAt,
 		}
 	}
+	for _, hook := range i.Webhooks {
+		f.Webhooks = append(f.Webhooks, webhookFieldsOf(hook))
+	}
 	w.put(KindInstallation, "", &f)
+}
+
+// sameInstallation compares settings of which one has neither mail nor webhooks.
+func sameInstallation(a, b holdfast.Installation) bool {
+	return a.Zone == b.Zone && a.RetentionAt == b.RetentionAt && a.ObsoleteAge == b.ObsoleteAge && a.SnapshotAge == b.SnapshotAge && a.UnprotectedAge == b.UnprotectedAge &&
+		a.SessionRecordAge == b.SessionRecordAge && a.Mail == b.Mail && len(a.Webhooks) == len(b.Webhooks)
+}
+
+func webhookFieldsOf(hook holdfast.Webhook) webhookFields {
+	f := webhookFields{URL: hook.URL, SecretFrom: secretFieldsOf(hook.Secret)}
+	if slices.Equal(hook.Events, holdfast.WebhookEvents()) {
+		return f
+	}
+	for _, event := range hook.Events {
+		f.Events = append(f.Events, string(event))
+	}
+	return f
 }
 
 func secretFieldsOf(s holdfast.SecretSource) *secretFields {

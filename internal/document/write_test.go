@@ -193,7 +193,7 @@ func (d draw) installation() holdfast.Installation {
 		i.Mail = &holdfast.Mail{
 			Enabled: d.yes("enabled"), Server: "mail.example.com", Port: d.upTo(65534, "port") + 1, Timeout: time.Duration(d.upTo(99, "timeout")+1) * time.Second,
 			TLS:  rapid.SampledFrom([]holdfast.MailTLS{holdfast.MailTLSNone, holdfast.MailTLSStart, holdfast.MailTLSFirst}).Draw(d.T, "tls"),
-			From: "holdfast@example.com", Recipients: d.recipients(), Subject: "%JobName%: " + rapid.StringMatching(`[ -~]{0,20}`).Draw(d.T, "subject"), SLASubject: "x",
+			From: "holdfast@example.com", Recipients: d.recipients(), Subject: "%JobName%: " + rapid.StringMatching(`[ -$&-~]{0,20}`).Draw(d.T, "subject"), SLASubject: "x",
 			OnSuccess: d.yes("success"), OnWarning: d.yes("warning"), OnFailure: d.yes("failure"),
 		}
 		if d.yes("account") {
@@ -203,6 +203,11 @@ func (d draw) installation() holdfast.Installation {
 			at := d.time()
 			i.Mail.DailyReportAt = &at
 		}
+	}
+	for n := range d.upTo(2, "webhooks") {
+		i.Webhooks = append(i.Webhooks, holdfast.Webhook{URL: fmt.Sprintf("https://hooks.example.com/%d", n), Secret: d.secret(), Events: rapid.SampledFrom([][]holdfast.WebhookEvent{
+			holdfast.WebhookEvents(), {holdfast.EventSlotsMissed}, {holdfast.EventSlotsMissed, holdfast.EventSessionEnded},
+		}).Draw(d.T, "events")})
 	}
 	return i
 }

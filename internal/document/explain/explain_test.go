@@ -128,7 +128,10 @@ Archives go to "vault".`,
 zone: Europe/Brussels
 retentionAt: '03:00'
 globalRetention: {age: 1 year, allSnapshots: true, unprotectedBackups: true}
-mail: {server: m.example.com, from: a@example.com, dailyReportAt: '09:00'}`,
+mail: {server: m.example.com, from: a@example.com, dailyReportAt: '09:00'}
+webhooks:
+  - {url: 'https://hooks.example.com/a', secretFrom: {environment: HOOK}}
+  - {url: 'https://hooks.example.com/b', secretFrom: {environment: HOOK}, events: [slotsMissed]}`,
 			`It is /srv/hot, opened by the password in the file /etc/hot.
 It is azblob://account/vault in westeurope, tier archive, written by at most 3 machines' backups at once, opened by the password in the variable VAULT.
 It is azblob://account/locked in westeurope, locked as long as what needs it is kept, opened by the vault key https://v.vault.azure.net/keys/k.
@@ -137,7 +140,9 @@ Snapshots of machines that no policy protects go after 1 year.
 Snapshots that policies made go after 1 year whatever their policies say; the last good one of a protected machine stays.
 Backups of machines that no policy protects go after 1 year.
 Records of sessions are kept for ever.
-Mail goes through m.example.com from a@example.com; a report of the last 24 hours goes out at 09:00.`,
+Mail goes through m.example.com from a@example.com; a report of the last 24 hours goes out at 09:00.
+https://hooks.example.com/a is told of sessions that ended, closed days, weeks and months of SLA policies and missed slots.
+https://hooks.example.com/b is told of missed slots.`,
 		},
 	} {
 		d, _, err := document.Read(document.File{Name: "set.yaml", Data: []byte(c.text + repositories)})

@@ -203,7 +203,22 @@ func installation(i holdfast.Installation) []string {
 	if !i.SessionRecordAge.IsZero() {
 		records = fmt.Sprintf("Records of sessions are kept for %s.", i.SessionRecordAge)
 	}
-	return append(sentences, records, mail(i.Mail))
+	sentences = append(sentences, records, mail(i.Mail))
+	for _, hook := range i.Webhooks {
+		sentences = append(sentences, webhook(hook))
+	}
+	return sentences
+}
+
+func webhook(hook holdfast.Webhook) string {
+	told := map[holdfast.WebhookEvent]string{
+		holdfast.EventSessionEnded: "sessions that ended", holdfast.EventSLAReported: "closed days, weeks and months of SLA policies", holdfast.EventSlotsMissed: "missed slots",
+	}
+	var words []string
+	for _, event := range hook.Events {
+		words = append(words, told[event])
+	}
+	return fmt.Sprintf("%s is told of %s.", hook.URL, list(words))
 }
 
 func mail(m *holdfast.Mail) string {
