@@ -73,7 +73,7 @@ var table = []ban{
 	},
 	{
 		to: []string{
-			"internal/repo/access", "internal/repo/audit", "internal/repo/cache", "internal/repo/chunk", "internal/repo/collect", "internal/repo/index", "internal/repo/keys", "internal/repo/layout", "internal/repo/ledger",
+			"internal/repo/access", "internal/repo/audit", "internal/repo/cache", "internal/repo/chunk", "internal/repo/collect", "internal/repo/idset", "internal/repo/index", "internal/repo/keys", "internal/repo/layout", "internal/repo/ledger",
 			"internal/repo/oplog", "internal/repo/manifest", "internal/repo/pack", "internal/repo/packlist", "internal/repo/seal", "internal/repo/scan", "internal/repo/span",
 			"internal/repo/stored", "internal/repo/tree", "internal/repo/verify",
 		},

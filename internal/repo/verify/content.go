@@ -4,13 +4,13 @@ import (
 	"context"
 	"runtime"
 	"slices"
-	"sync"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/blob"
 	"github.com/holdfast-backup/holdfast/internal/repo/chunk"
+	"github.com/holdfast-backup/holdfast/internal/repo/idset"
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
 	"github.com/holdfast-backup/holdfast/internal/repo/seal"
@@ -25,11 +25,12 @@ func (v *verifier) checkContent(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer func() { _ = sound.Close() }() // it was only read
 	report := func(name string, err error) { v.problem(name, "%v", err) }
 	if err := v.o.Key.Runs(ctx, v.state, report); err != nil { // a damaged run loses nothing, but it is damage
 		return err
 	}
-	walked := map[chunk.ID]bool{} // subtrees shared by points are walked once
+	walked := walkedNodes{} // subtrees shared by points are walked once
 	for _, p := range v.state.Points {
 		point, err := v.manifest(ctx, p)
 		if stored.IsDamage(err) {
@@ -41,7 +42,7 @@ func (v *verifier) checkContent(ctx context.Context) error {
 			return err
 		}
 		for _, disk := range point.Disks {
-			w := contentWalker{v: v, sound: sound, walked: walked}
+			w := contentWalker{v: v, sound: sound, walked: &walked}
 			if err := w.disk(ctx, disk); err != nil {
 				return err
 			}
@@ -78,28 +79,40 @@ func (v *verifier) explains(ctx context.Context, p oplog.PointState) (bool, erro
 	return slices.ContainsFunc(append(packs, includes...), v.isProblem), nil
 }
 
-// soundIDs holds the chunks and nodes that were found authentic in some pack, by a short key: at scale the memory matters, and
-// a collision of 64 bits of a keyed hash would need billions of ids.
-type soundIDs struct {
-	mu  sync.Mutex
-	ids map[[8]byte]bool
+// walkedNodes are the nodes that were found complete, by a short key. Nodes that stand for others are all remembered: there are 27,000 of
+// them for each TiB of chunks that differ. Of those right above the chunks, 32 times as many, only the first are: to walk one again costs time,
+// and no truth.
+type walkedNodes struct {
+	inner, lowest map[idset.Key]bool
 }
 
-func (s *soundIDs) add(id chunk.ID) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.ids[[8]byte(id[:8])] = true
+// lowestMax is how many of the lowest nodes are remembered, some 20 bytes each.
+const lowestMax = 1 << 20
+
+func (w *walkedNodes) has(id chunk.ID, level int) bool {
+	if level == 0 {
+		return w.lowest[idset.KeyOf(id[:])]
+	}
+	return w.inner[idset.KeyOf(id[:])]
 }
 
-func (s *soundIDs) has(id chunk.ID) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.ids[[8]byte(id[:8])]
+func (w *walkedNodes) add(id chunk.ID, level int) {
+	if w.inner == nil {
+		w.inner, w.lowest = map[idset.Key]bool{}, map[idset.Key]bool{}
+	}
+	switch {
+	case level > 0:
+		w.inner[idset.KeyOf(id[:])] = true
+	case len(w.lowest) < lowestMax:
+		w.lowest[idset.KeyOf(id[:])] = true
+	}
 }
 
-// openPacks opens all packs that points need and returns the ids found in them. When a pack list is damaged that is any pack.
-func (v *verifier) openPacks(ctx context.Context) (*soundIDs, error) {
-	sound := &soundIDs{ids: map[[8]byte]bool{}}
+// openPacks opens all packs that points need and returns the chunks and nodes that were found authentic in some of them, by a short key: at scale the
+// memory matters, and a collision of 64 bits of a keyed hash would need billions of ids. When a pack list is damaged that is any pack.
+func (v *verifier) openPacks(ctx context.Context) (*idset.Set, error) {
+	sound := idset.NewBuilder(0)
+	defer sound.Close()
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	packs := v.known
@@ -120,13 +133,16 @@ func (v *verifier) openPacks(ctx context.Context) (*soundIDs, error) {
 			return err
 		})
 	}
-	return sound, g.Wait()
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return sound.Set()
 }
 
 // packMemory is what one pack needs while it is checked, used again for the next one.
 type packMemory struct{ data, plain []byte }
 
-func (v *verifier) openPack(ctx context.Context, name string, sound *soundIDs) error {
+func (v *verifier) openPack(ctx context.Context, name string, sound *idset.Builder) error {
 	r := v.o.Key
 	memory := v.packMemory.Get().(*packMemory)
 	defer v.packMemory.Put(memory)
@@ -152,7 +168,9 @@ func (v *verifier) openPack(ctx context.Context, name string, sound *soundIDs) e
 			return err
 		}
 		for i := range f.Items {
-			sound.add(chunk.ID(f.Data[i*32:]))
+			if err := sound.Add(idset.KeyOf(f.Data[i*32:])); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -191,8 +209,8 @@ func (v *verifier) checkFrame(name string, kind seal.Kind, f seal.Frame, plain [
 // contentWalker walks one disk and notes the first thing that is lost.
 type contentWalker struct {
 	v      *verifier
-	sound  *soundIDs
-	walked map[chunk.ID]bool
+	sound  *idset.Set
+	walked *walkedNodes
 	lost   string
 }
 
@@ -215,12 +233,12 @@ func (w *contentWalker) disk(ctx context.Context, disk holdfast.PointDisk) error
 }
 
 func (w *contentWalker) node(ctx context.Context, child tree.Child, level int) error {
-	if w.walked[child.ID] {
+	if w.walked.has(child.ID, level) {
 		return nil
 	}
-	if !w.sound.has(child.ID) {
+	if sound, err := w.sound.Has(idset.KeyOf(child.ID[:])); err != nil || !sound {
 		w.lose("a node of its map")
-		return nil
+		return err
 	}
 	node, err := w.v.o.Key.Nodes.Load(ctx, child, level)
 	if stored.IsDamage(err) {
@@ -233,23 +251,31 @@ func (w *contentWalker) node(ctx context.Context, child tree.Child, level int) e
 	complete := true
 	for i := range node.Children {
 		below := node.Children[i]
-		switch {
-		case below.ID.IsHole():
-		case level == 0 && !w.sound.has(below.ID):
-			w.lose("chunk " + below.ID.String())
-			complete = false
-		case level > 0:
-			before := w.lost
-			if err := w.node(ctx, below, level-1); err != nil {
-				return err
-			}
-			complete = complete && w.lost == before
+		if below.ID.IsHole() {
+			continue
 		}
+		before := w.lost
+		if err := w.below(ctx, below, level); err != nil {
+			return err
+		}
+		complete = complete && w.lost == before
 	}
 	if complete && w.lost == "" {
-		w.walked[child.ID] = true
+		w.walked.add(child.ID, level)
 	}
 	return nil
+}
+
+// below walks a child of a node: another node, or a chunk.
+func (w *contentWalker) below(ctx context.Context, child tree.Child, level int) error {
+	if level > 0 {
+		return w.node(ctx, child, level-1)
+	}
+	sound, err := w.sound.Has(idset.KeyOf(child.ID[:]))
+	if err == nil && !sound {
+		w.lose("chunk " + child.ID.String())
+	}
+	return err
 }
 
 func (w *contentWalker) lose(what string) {
