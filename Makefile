@@ -41,6 +41,13 @@ test: ## run every test, and those of concurrent packages under the race detecto
 loops: ## fail, and die, at every single call, and flip every single bit, where make test takes a sample (long)
 	$(GO) test -count=1 -timeout 3h ./internal/repo ./internal/capture ./internal/restore ./test/e2e
 
+# How many random histories make model runs in each of its eight shards.
+HISTORIES ?= 600
+
+.PHONY: model
+model: ## run thousands of random histories of repositories against a model in memory (minutes; HISTORIES=)
+	$(GO) test -count=1 -timeout 2h -run TestModel ./internal/repo -rapid.checks=$(HISTORIES)
+
 .PHONY: lint
 lint: $(BIN)/golangci-lint ## run the linters of .golangci.yml and check formatting
 	$(BIN)/golangci-lint run ./...

@@ -23,6 +23,8 @@ import (
 // model is what the repository should hold, as plain bytes, beside the repository itself.
 type model struct {
 	store    *mem.Store
+	clock    *clock.Manual      // by which locks run out
+	locking  bool               // sessions promise how long their points stay
 	handles  []*repo.Repository // several writers; each knows what it read last
 	machines []*machine
 	points   []modelPoint
@@ -42,6 +44,8 @@ type modelPoint struct {
 	vm      string
 	disks   map[holdfast.LUN][]byte
 	details holdfast.Point
+	promise time.Time // until then nobody can remove it; zero when nothing was promised
+	horizon time.Time // as it was seen last
 }
 
 // openSession has written its disks and is neither published nor given up.
@@ -58,35 +62,55 @@ type openSession struct {
 // Whatever several writers do in whatever order, every published point holds what its disks held, equal disks and only
 // those have equal roots, and the repository is sound.
 func TestModel(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	histories(t, func(t *rapid.T) {
 		m := newModel(t)
-		t.Repeat(map[string]func(*rapid.T){
-			"write":   m.write,
-			"clear":   m.clear,
-			"copy":    m.copyDisk,
-			"grow":    m.grow,
-			"begin":   m.begin,
-			"publish": m.publish,
-			"backup":  m.backup,
-			"again":   m.backup, // it is what happens most
-			"clone":   m.backupOfClone,
-			"leave":   m.leave,
-			"steal":   m.steal,
-			"rebuild": m.rebuild,
-			"remove":  m.remove,
-			"collect": m.collect,
-			"dying":   m.dyingCollection,
-			"late":    m.lateList,
-			"reopen":  m.reopen,
-			"read":    m.read,
-			"":        m.check,
-		})
+		t.Repeat(m.actions())
 		m.finish(t)
 	})
 }
 
+// shards is how many histories run at the same time: one of them leaves half a core idle.
+const shards = 4
+
+// histories runs random histories, several at a time. A failure prints the seed that runs it again; -rapid.checks says how many each shard runs.
+func histories(t *testing.T, history func(t *rapid.T)) {
+	t.Helper()
+	for shard := range shards {
+		t.Run(fmt.Sprint(shard), func(t *testing.T) {
+			t.Parallel()
+			rapid.Check(t, history)
+		})
+	}
+}
+
+// actions are what may happen, each as often as the others.
+func (m *model) actions() map[string]func(*rapid.T) {
+	return map[string]func(*rapid.T){
+		"write":   m.write,
+		"clear":   m.clear,
+		"copy":    m.copyDisk,
+		"grow":    m.grow,
+		"begin":   m.begin,
+		"publish": m.publish,
+		"backup":  m.backup,
+		"again":   m.backup, // it is what happens most
+		"clone":   m.backupOfClone,
+		"leave":   m.leave,
+		"steal":   m.steal,
+		"rebuild": m.rebuild,
+		"remove":  m.remove,
+		"collect": m.collect,
+		"dying":   m.dyingCollection,
+		"late":    m.lateList,
+		"reopen":  m.reopen,
+		"read":    m.read,
+		"":        m.check,
+	}
+}
+
 func newModel(t *rapid.T) *model {
-	m := &model{store: newStore(), hidden: map[string]bool{}}
+	now := clock.NewManual(repotest.Start())
+	m := &model{store: mem.New(now), clock: now, hidden: map[string]bool{}}
 	_, err := repo.Init(context.Background(), m.store, repo.InitOptions{
 		Password: repotest.Password, KDF: repotest.FastKDF(), Clock: openOptions().Clock,
 		Parameters: repo.Parameters{
@@ -186,6 +210,7 @@ func (m *model) begin(t *rapid.T) {
 	if !full {
 		begin.Parents = []holdfast.PointID{v.last.id}
 	}
+	begin.RetainUntil = m.promise(t, r)
 	s, err := r.Begin(context.Background(), begin)
 	must(t, err)
 	o := &openSession{s: s, machine: v, parents: begin.Parents, content: map[holdfast.LUN][]byte{}, point: holdfast.Point{
@@ -263,7 +288,7 @@ func (m *model) end(t *rapid.T, i int) {
 	must(t, err)
 	reader, err := m.openHandle(t).OpenPoint(context.Background(), published.ID)
 	must(t, err)
-	p := modelPoint{published.ID, o.machine.name, o.content, reader.Point()}
+	p := modelPoint{id: published.ID, vm: o.machine.name, disks: o.content, details: reader.Point(), promise: published.LockedUntil}
 	m.points = append(m.points, p)
 	m.rebase(o.machine, &p)
 }
@@ -318,6 +343,10 @@ func (m *model) remove(t *rapid.T) {
 	p := m.points[i]
 	pinned := slices.ContainsFunc(m.open, func(o *openSession) bool { return !o.gone && slices.Contains(o.parents, p.id) })
 	_, err := m.handle(t).Remove(context.Background(), []holdfast.PointID{p.id}, repo.RemoveOptions{})
+	if holdfast.IsKind(err, holdfast.KindRefused) && m.locking {
+		m.mustBeLocked(t, p)
+		return
+	}
 	if pinned {
 		if !holdfast.IsKind(err, holdfast.KindConflict) {
 			t.Fatalf("a point was removed that an open session builds on: %v", err)
@@ -325,6 +354,9 @@ func (m *model) remove(t *rapid.T) {
 		return
 	}
 	must(t, err)
+	if p.promise.After(m.clock.Now()) {
+		t.Fatalf("a point was removed that stays until %s", p.promise)
+	}
 	m.points = slices.Delete(m.points, i, i+1)
 	for _, v := range m.machines {
 		if v.last != nil && v.last.id == p.id {
@@ -456,12 +488,17 @@ func (m *model) check(t *rapid.T) {
 	}
 }
 
-// finish ends what is open and looks at everything once more, from a handle that knows nothing.
-func (m *model) finish(t *rapid.T) {
+// leaveAll ends all open sessions.
+func (m *model) leaveAll(t *rapid.T) {
 	for _, o := range m.open {
 		must(t, o.s.Close(context.Background(), "end"))
 	}
 	m.open = nil
+}
+
+// finish ends what is open and looks at everything once more, from a handle that knows nothing.
+func (m *model) finish(t *rapid.T) {
+	m.leaveAll(t)
 	r := m.openHandle(t)
 	points, err := r.Points()
 	if err != nil || len(points) != len(m.points) {

@@ -30,8 +30,9 @@ func folderBytes(t *testing.T, folder string) (total int64) {
 // Restore points of an image are removed, a collection frees what they alone needed, and the others export equal; a dry run of either
 // changes nothing and tells what follows.
 func TestCollect(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, badEstate)
-	w.object("repo", "init", "--repo", w.repo)
+	w.initRepository()
 	image := filepath.Join(w.dir, "disk.img")
 	content := noise(11, 12<<20+512)
 	var points []string

@@ -46,6 +46,7 @@ virtualMachines:
 
 // Every command of the contract does what scripts rely on: its flags, the shape of its JSON, its exit code, and its effect.
 func TestContract(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, contractEstate)
 	for i, disk := range []string{"web-1-os", "web-1-data", "small-1-os"} {
 		w.write(disk, int64(i)<<20, noise(uint64(i), 700<<10))

@@ -78,6 +78,7 @@ func (w *world) dataPacks() []string {
 // A person finds a lost and a changed pack by verifying, sees which restore points are damaged and gets none of them unawares; the next
 // backups heal them: of an image, which is read in full, and of a machine, of whose disk nothing but the lost parts is read again.
 func TestDamage_FoundAndHealed(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, contractEstate)
 	w.initRepository()
 	file := filepath.Join(t.TempDir(), "disk.img")
@@ -159,6 +160,7 @@ func (w *world) mustNotOffer(point string) {
 // The share of --within is planned, told with its cost, done and recorded; bad values are refused; without the password nothing is recorded, and
 // the result says so.
 func TestVerify_Within(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, contractEstate)
 	w.initRepository()
 	file := filepath.Join(t.TempDir(), "disk.img")
@@ -198,6 +200,7 @@ func TestVerify_Within(t *testing.T) {
 // A change list of the twin leaves out what a guest wrote. The backup that checks it says so loudly, the points are shown as suspect, and the next
 // backup reads the disk in full and is right.
 func TestAudit_ThroughTheProgram(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, contractEstate)
 	w.initRepository()
 	w.write("small-1-os", 1<<20, noise(7, 2<<20))

@@ -136,11 +136,6 @@ func (w *world) decode(a answer, into any) {
 	}
 }
 
-func (w *world) initRepository() {
-	w.t.Helper()
-	w.do(nil, "repo", "init", "--repo", w.repo)
-}
-
 func vmID(name string) string {
 	return string(holdfast.NewResourceID(subscription, "shop", "Microsoft.Compute/virtualMachines", name))
 }

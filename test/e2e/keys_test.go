@@ -90,6 +90,7 @@ func (k *keyring) points() []string { return []string{"repo", "points", "--repo"
 // A repository with a vault key is opened by whoever may use that key. Each way in which it cannot is told as what it is, with an
 // exit code of its own kind; a password beside it opens all the same; the key comes back and so does the repository.
 func TestKeys_Vault(t *testing.T) {
+	t.Parallel()
 	k := newKeyring(t)
 	init := k.runWith(onlyVault(), "repo", "init", "--repo", k.repo, "--vault-key", k.vaultKey("backup"), "--label", "vault", "--json")
 	if init.code != 0 {
@@ -147,6 +148,7 @@ func (k *keyring) mustBeSound() {
 
 // The keys of a twin that is stopped and started again open what they opened.
 func TestKeys_VaultOfATwinThatWasStopped(t *testing.T) {
+	t.Parallel()
 	k := newKeyring(t)
 	if a := k.runWith(onlyVault(), "repo", "init", "--repo", k.repo, "--vault-key", k.vaultKey("backup")); a.code != 0 {
 		t.Fatal(a.errors)
@@ -168,6 +170,7 @@ func TestKeys_VaultOfATwinThatWasStopped(t *testing.T) {
 // Passwords and recovery codes are added, changed, removed, rotated and revoked; what was dropped opens nothing and says so; all
 // points restore with what is in force.
 func TestKeys_Passwords(t *testing.T) {
+	t.Parallel()
 	k := newKeyring(t)
 	k.initRepository()
 	k.fill()
@@ -221,6 +224,7 @@ func TestKeys_Passwords(t *testing.T) {
 
 // An owned repository is written by its owner alone, and read by everybody; taking it over wants the present owner's name.
 func TestOwner(t *testing.T) {
+	t.Parallel()
 	k := newKeyring(t)
 	k.initRepository()
 	k.fill()
@@ -250,6 +254,7 @@ func TestOwner(t *testing.T) {
 
 // The recovery kit names repository, keys and log, holds no secret, and is written once; its commands are those of the program.
 func TestKit(t *testing.T) {
+	t.Parallel()
 	k := newKeyring(t)
 	k.repo = "azblob://shopvault/backups/eu"
 	k.initRepository()

@@ -36,6 +36,7 @@ virtualMachines:
 //
 // `make test` kills at a sample of the calls; `make kill` (HOLDFAST_KILL=all) at every one.
 func TestBackup_KilledAtEveryOutsideCall(t *testing.T) {
+	t.Parallel()
 	step := 27
 	if os.Getenv("HOLDFAST_KILL") == "all" {
 		step = 1

@@ -50,6 +50,7 @@ func (w *world) locks(repository, point string, variables ...string) time.Time {
 // with all rights on the container then deletes, overwrites and locks his garbage: what was locked is listed, verified and
 // exported unaided, and no horizon is lower; of what was not locked, verification says that it is lost.
 func TestLocks(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, contractEstate)
 	w.write("small-1-os", 1<<20, noise(7, 400<<10))
 	first := filepath.Join(t.TempDir(), "first.img")
@@ -58,7 +59,7 @@ func TestLocks(t *testing.T) {
 	must(t, os.WriteFile(second, append(noise(5, 600<<10), noise(6, 100<<10)...), 0o600))
 
 	w.refuseLocks(first)
-	w.do(nil, "repo", "init", "--repo", lockedRepository)
+	w.initRepositoryAt(lockedRepository)
 	loose := w.object("image", "backup", "--repo", lockedRepository, "--name", "loose", first)
 	if h := w.locks(lockedRepository, loose["point"].(string)); !h.IsZero() || loose["lockedUntil"] != nil {
 		t.Errorf("without locks: horizon %s, %v", h, loose)
@@ -76,7 +77,7 @@ func (w *world) refuseLocks(file string) {
 	t := w.t
 	t.Helper()
 	for _, repository := range []string{filepath.Join(t.TempDir(), "folder"), "azblob://shopvault/backups/loose"} {
-		w.do(nil, "repo", "init", "--repo", repository)
+		w.initRepositoryAt(repository)
 		refused := refusal{2, "invalid", "lock-for", []string{"cannot lock", "version-level immutability"}}
 		w.mustRefuse(refused, "image", "backup", "--repo", repository, "--name", "disk", "--lock-for", "30d", file)
 		w.mustNotChange(func() {

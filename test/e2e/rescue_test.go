@@ -23,7 +23,7 @@ type readers struct {
 }
 
 // newReaders builds the second reader, in its own module.
-func newReaders(t *testing.T, password string) *readers {
+func newReaders(t *testing.T) *readers {
 	t.Helper()
 	r := &readers{t: t, holdfast: program, rescue: filepath.Join(t.TempDir(), "rescue"), password: password}
 	build := exec.Command("go", "build", "-o", r.rescue, ".")
@@ -122,10 +122,12 @@ func (r *readers) compare(repo string, check func(point, lun string, content []b
 
 // TestRescue_GoldenRepositories proves that both readers read every golden repository alike, of every version of the format.
 func TestRescue_GoldenRepositories(t *testing.T) {
+	t.Parallel()
 	described, err := filepath.Glob("../../testdata/repos/*.json")
 	if must(t, err); len(described) < 2 {
 		t.Fatalf("only %v were found", described)
 	}
+	both := newReaders(t)
 	for _, file := range described {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".json"), func(t *testing.T) {
 			var golden struct {
@@ -137,7 +139,8 @@ func TestRescue_GoldenRepositories(t *testing.T) {
 			must(t, json.Unmarshal(content, &golden))
 			repo := filepath.Join(t.TempDir(), "repository")
 			must(t, os.CopyFS(repo, os.DirFS(strings.TrimSuffix(file, ".json"))))
-			points := newReaders(t, golden.Password).compare(repo, func(string, string, []byte) {})
+			r := &readers{t: t, holdfast: both.holdfast, rescue: both.rescue, password: golden.Password}
+			points := r.compare(repo, func(string, string, []byte) {})
 			if len(points) != len(golden.Points) {
 				t.Errorf("%d points, want %d", len(points), len(golden.Points))
 			}
@@ -148,6 +151,7 @@ func TestRescue_GoldenRepositories(t *testing.T) {
 // TestRescue_SourceBuildsOffline proves that the archive which is to be kept beside repositories holds all that the second
 // reader is built from: it is unpacked elsewhere and built without a network and without modules of this machine.
 func TestRescue_SourceBuildsOffline(t *testing.T) {
+	t.Parallel()
 	folder := t.TempDir()
 	archive := filepath.Join(folder, "rescue-source.tar.gz")
 	call := func(dir, name string, arguments ...string) {
@@ -208,6 +212,7 @@ func (i randomImage) change(t *testing.T) []byte {
 // Holdfast has written and collected now, and that the second one does so without index, checkpoints and lists, too.
 // RESCUE_SEED replays a run.
 func TestRescue_RandomRepository(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	if text := os.Getenv("RESCUE_SEED"); text != "" {
 		var err error
@@ -216,9 +221,9 @@ func TestRescue_RandomRepository(t *testing.T) {
 	}
 	t.Logf("RESCUE_SEED=%d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	r := newReaders(t, password)
+	r := newReaders(t)
 	repo := filepath.Join(t.TempDir(), "repository")
-	r.do(new(any), r.holdfast, "repo", "init", "--repo", repo)
+	initFolder(t, repo)
 
 	images := map[string]randomImage{}
 	for _, name := range []string{"one", "two"} {

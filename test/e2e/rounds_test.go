@@ -65,6 +65,7 @@ type kept struct {
 // restores equal to what the disk held at that moment, an increment reads no more than the changed ranges rounded to
 // chunks, and nothing is left in the cloud.
 func TestBackup_TenRoundsOfThreeMachines(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, roundsEstate)
 	w.initRepository()
 	machines := []protected{
