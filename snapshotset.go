@@ -39,7 +39,7 @@ type SnapshotSet struct {
 	Name        string      `json:"name"` // the VM's name
 	Region      string      `json:"region"`
 	Policy      string      `json:"policy,omitempty"`    // "" of a point made by hand
-	Session     string      `json:"session,omitempty"`   // the run that makes it
+	Session     RunID       `json:"session,omitempty"`   // the run that makes it
 	Slot        time.Time   `json:"slot,omitzero"`       // for which it is made
 	Flags       Flags       `json:"flags"`               // with which it is made; what retention took since is not known here
 	Temporary   bool        `json:"temporary,omitempty"` // made to be read by a backup, and nothing to restore from

@@ -85,20 +85,18 @@ func (r *run) replaceable(ctx context.Context, id holdfast.ResourceID) error {
 // findParent opens the newest durable point of the machine. A point that cannot be read for damage is not built upon.
 //
 // A set may be older than that point. Then the newest one before the set is the parent, since Azure compares a snapshot with earlier
-// ones alone, and nothing is superseded: the bases of the newest point stay.
+// ones alone, and what is behind the newest point stays its base.
 func (r *run) findParent(ctx context.Context) (trusted bool, err error) {
-	latest, found, err := r.flow.newestPoint(r.vm.ID, time.Time{})
+	var before time.Time
+	if set := r.options.From; set != nil {
+		before = set.Time
+	}
+	newest, found, err := r.flow.newestPoint(r.vm.ID, before)
 	if err != nil || !found {
 		return true, err
 	}
-	newest := latest
-	if set := r.options.From; set != nil {
-		if newest, found, err = r.flow.newestPoint(r.vm.ID, set.Time); err != nil || !found {
-			return true, err
-		}
-	}
 	for _, d := range newest.Disks {
-		if d.Snapshot != nil && newest.ID == latest.ID {
+		if d.Snapshot != nil {
 			r.bases = append(r.bases, d.Snapshot.ID)
 		}
 	}

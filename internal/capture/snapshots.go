@@ -41,8 +41,8 @@ type SnapshotConfig struct {
 // SnapshotOptions say what a snapshot point is to be.
 type SnapshotOptions struct {
 	Point         holdfast.PointID
-	Policy        string // "" of a point made by hand
-	Session       string // the run that makes it
+	Policy        string         // "" of a point made by hand
+	Session       holdfast.RunID // the run that makes it
 	Slot          time.Time
 	Flags         holdfast.Flags
 	Temporary     bool           // made to be read by a backup, and nothing to restore from
@@ -77,7 +77,7 @@ func (o SnapshotOptions) check() error {
 	if !o.Point.Valid() {
 		return holdfast.Errorf(holdfast.KindInternal, "%q is not the id of a restore point", o.Point)
 	}
-	for _, text := range []string{o.Policy, o.Session} {
+	for _, text := range []string{o.Policy, string(o.Session)} {
 		if utf8.RuneCountInString(text) > tagCharsMax {
 			return holdfast.Errorf(holdfast.KindInvalid, "%.40q… does not fit into a tag", text).WithHint("use up to %d characters", tagCharsMax)
 		}

@@ -71,7 +71,7 @@ func tagsFor(set holdfast.SnapshotSet, d machine.Disk, disks int, o SnapshotOpti
 		tags[tagKind] = kindTemporary
 	}
 	if set.Session != "" {
-		tags[tagSession] = set.Session
+		tags[tagSession] = string(set.Session)
 	}
 	if set.Policy != "" {
 		tags[tagPolicy] = set.Policy
