@@ -24,6 +24,7 @@ type Operation struct {
 	Arguments state.Object
 	Time      time.Duration // 0 means the server's OperationTime
 	Shared    bool          // leaves the resource free for other writes
+	Fail      *Error        // what the operation ends with, after its finisher did its work; nil for success
 
 	failWith *Error
 }
@@ -69,6 +70,9 @@ func (s *Server) record(call *Call, answer *Answer) {
 	doc.Hidden.Set("version", call.Version)
 	if op.Arguments != nil {
 		doc.Hidden.Set("arguments", op.Arguments)
+	}
+	if op.failWith == nil {
+		op.failWith = op.Fail
 	}
 	if op.failWith != nil {
 		doc.Hidden.Set("failCode", op.failWith.Code)

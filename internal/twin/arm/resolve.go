@@ -35,6 +35,10 @@ type Type struct {
 	Immediate bool
 	// NoLocation types (children) take no location.
 	NoLocation bool
+	// ReadOnly types are made and removed with their parents; GET, lists and actions are all that clients can do.
+	ReadOnly bool
+	// Unlisted types have no list of their own.
+	Unlisted bool
 	// OperationPath is the collection in polling URLs; "" means operations.
 	OperationPath string
 }
@@ -174,6 +178,19 @@ func (s *Server) listPlan(kind *Type, prefix, group string) plan {
 	}
 }
 
+// childrenPlan lists the resources of a group, or of a parent, which must be there.
+func (s *Server) childrenPlan(kind *Type, path, group string, below bool) plan {
+	p := s.listPlan(kind, path+"/", group)
+	parent, list := path[:strings.LastIndex(path, "/")], p.serve
+	p.serve = func(call *Call) (Answer, error) {
+		if below && call.View.Get(group) != nil && call.View.Get(parent) == nil {
+			return Answer{}, Errorf(http.StatusNotFound, "ParentResourceNotFound", "The parent resource '%s' could not be found.", parent)
+		}
+		return list(call)
+	}
+	return p
+}
+
 func (s *Server) item(call *Call, kind *Type, doc *state.Document) state.Object {
 	if kind.Item != nil {
 		return kind.Item(call, doc)
@@ -198,9 +215,9 @@ func (s *Server) resolveResource(call *Call, segments []string) (plan, error) {
 		return s.resourcePlan(call, t)
 	}
 	last := rest[len(rest)-1]
-	if kind, err := s.findType(segments[5], append(slices.Clip(types), last)); err == nil && call.Method == http.MethodGet {
-		prefix := "/" + strings.Join(segments, "/") + "/"
-		return s.listPlan(kind, prefix, t.groupID()), nil
+	if kind, err := s.findType(segments[5], append(slices.Clip(types), last)); err == nil && call.Method == http.MethodGet && !kind.Unlisted {
+		listed := "/" + strings.Join(segments, "/")
+		return s.childrenPlan(kind, listed, t.groupID(), len(types) > 0), nil
 	}
 	kind, err := s.findType(segments[5], append(types, last)[:max(1, len(types))])
 	if err != nil {
@@ -227,6 +244,9 @@ func (s *Server) resourcePlan(call *Call, t target) (plan, error) {
 	p := plan{
 		subject: t.kind.Name, versions: t.kind.Versions, lockable: t.id(), resource: t.id(),
 		class: t.kind.class(call.Method, "", false), write: true,
+	}
+	if t.kind.ReadOnly && call.Method != http.MethodGet && call.Method != http.MethodHead {
+		return plan{}, Errorf(http.StatusMethodNotAllowed, "MethodNotAllowed", "The resource type %s does not allow %s.", t.kind.Name, call.Method)
 	}
 	switch call.Method {
 	case http.MethodGet, http.MethodHead:

@@ -110,6 +110,13 @@ func New(config Config) (*Server, error) {
 // Register adds a resource type. It is for the wiring, before serving.
 func (s *Server) Register(t Type) { s.types[strings.ToLower(t.Name)] = &t }
 
+// Act adds an action to a type that another provider registered. It is for the wiring, before serving.
+func (s *Server) Act(resourceType, name string, action Action) {
+	kind := s.types[strings.ToLower(resourceType)]
+	holdfast.Invariant(kind != nil, "an action of a type that nobody registered")
+	kind.Actions[strings.ToLower(name)] = action
+}
+
 // Route adds a route that is not a resource's. It is for the wiring, before serving.
 func (s *Server) Route(r Route) { s.routes = append(s.routes, r) }
 

@@ -49,7 +49,7 @@ func (p *Provider) beginAccess(call *arm.Call, doc *state.Document) (arm.Answer,
 	arguments := state.Object{"access": access}
 	arguments.Set("seconds", seconds)
 	return arm.Answer{Operation: &arm.Operation{
-		Kind: finishGetAccess, Resource: doc.ID, Location: doc.Body.Text("location"), Namespace: namespace, Path: "DiskOperations", Arguments: arguments,
+		Kind: finishGetAccess, Resource: doc.ID, Location: locationOf(doc), Namespace: namespace, Path: "DiskOperations", Arguments: arguments,
 	}}, nil
 }
 
@@ -64,7 +64,7 @@ func (p *Provider) checkAccess(call *arm.Call, doc *state.Document, access strin
 	if err := checkFileFormat(call.Body, doc); err != nil {
 		return err
 	}
-	if isKind(doc.ID, snapshotType) {
+	if isKind(doc.ID, snapshotType) || isKind(doc.ID, PointDiskType) {
 		return p.checkSnapshotAccess(call, doc, access)
 	}
 	uploading := doc.Hidden.Text(hiddenUpload) != ""
@@ -85,7 +85,7 @@ func checkFileFormat(body state.Object, doc *state.Document) error {
 	if err := oneOf(format, armcompute.PossibleFileFormatValues(), "fileFormat"); err != nil {
 		return err
 	}
-	wantsVHDX := doc.Body.Int("properties.creationData.logicalSectorSize") == 4096
+	wantsVHDX := doc.Body.Int("properties.creationData.logicalSectorSize") == 4096 || doc.Body.Int("properties.logicalSectorSize") == 4096
 	switch {
 	case wantsVHDX && format != string(armcompute.FileFormatVHDX):
 		return invalid("fileFormat", "The disk has logical sectors of 4096 bytes and can be exported as VHDX only.")
@@ -101,16 +101,19 @@ func (p *Provider) checkSnapshotAccess(call *arm.Call, doc *state.Document, acce
 	if access != string(armcompute.AccessLevelRead) {
 		return notAllowed("A snapshot can be read only.")
 	}
+	if isKind(doc.ID, PointDiskType) && call.View.Get(pointOf(doc.ID)).Body.Text("properties.provisioningState") != "Succeeded" {
+		return notAllowed("The restore point of %s is still being created, or its creation failed.", doc.ID)
+	}
 	if p.copyPercent(doc) < 100 {
 		return notAllowed("The snapshot %s cannot be read before its background copy is complete (%d %%).", doc.ID, p.copyPercent(doc))
 	}
-	family := doc.Body.Text("properties.incrementalSnapshotFamilyId")
+	family := familyOf(doc)
 	if family == "" || p.exports.ActiveCount(doc.ID) > 0 {
 		return nil
 	}
 	active := 0
 	for other := range call.View.Below(resourcePrefix(doc.ID)) {
-		if other.Body.Text("properties.incrementalSnapshotFamilyId") == family && p.exports.ActiveCount(other.ID) > 0 {
+		if familyOf(other) == family && p.exports.ActiveCount(other.ID) > 0 {
 			active++
 		}
 	}
@@ -132,7 +135,7 @@ func (p *Provider) accessGranted(tx *state.Tx, op *state.Document, _ time.Time) 
 	}
 	access := export.Access(op.Hidden.Text("arguments.access"))
 	url, _, err := p.exports.Grant(export.GrantOptions{
-		Resource: doc.ID, Volume: volumeOf(doc), Family: doc.Body.Text("properties.incrementalSnapshotFamilyId"), Access: access,
+		Resource: doc.ID, Volume: volumeOf(doc), Family: familyOf(doc), Access: access,
 		Duration: time.Duration(op.Hidden.Int("arguments.seconds")) * time.Second, Upload: doc.Hidden.Text(hiddenUpload) != "",
 		AuthMode: authMode(doc),
 	})
@@ -160,7 +163,7 @@ func authMode(doc *state.Document) string {
 // endAccess accepts the end of all SAS of a resource; without one it does nothing, with success.
 func (p *Provider) endAccess(_ *arm.Call, doc *state.Document) (arm.Answer, error) {
 	return arm.Answer{Operation: &arm.Operation{
-		Kind: finishEndAccess, Resource: doc.ID, Location: doc.Body.Text("location"), Namespace: namespace, Path: "DiskOperations",
+		Kind: finishEndAccess, Resource: doc.ID, Location: locationOf(doc), Namespace: namespace, Path: "DiskOperations",
 	}}, nil
 }
 

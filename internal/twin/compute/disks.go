@@ -39,10 +39,7 @@ func (p *Provider) diskKind() arm.Type {
 	return arm.Type{
 		Name: diskType, Versions: diskVersions(), OperationPath: "DiskOperations",
 		Put: p.putDisk, Patch: p.patchDisk, Deletable: p.diskDeletable, Remove: p.removeDisk, Render: p.renderDisk,
-		Actions: map[string]arm.Action{
-			"begingetaccess": {Method: http.MethodPost, Write: true, Serve: p.beginAccess},
-			"endgetaccess":   {Method: http.MethodPost, Write: true, Serve: p.endAccess},
-		},
+		Actions: p.AccessActions(),
 	}
 }
 
@@ -218,12 +215,12 @@ func (p *Provider) fillDisk(call *arm.Call, doc *state.Document) (vdisk.ID, int6
 		return p.fillEmpty(call, doc.Body)
 	case armcompute.DiskCreateOptionUpload:
 		return p.fillUpload(call, doc)
-	case armcompute.DiskCreateOptionCopy:
+	case armcompute.DiskCreateOptionCopy, armcompute.DiskCreateOptionRestore:
 		return p.fillCopy(call, doc.Body)
 	case armcompute.DiskCreateOptionFromImage:
 		return "", 0, arm.Errorf(http.StatusNotFound, "PlatformImageNotFound", "The twin has no images: make the disk with Empty, Copy or Upload.").At("creationData.imageReference")
 	default:
-		return "", 0, invalid("creationData.createOption", "The twin does not support the create option '%s'. It supports Empty, Copy and Upload.", option)
+		return "", 0, invalid("creationData.createOption", "The twin does not support the create option '%s'. It supports Empty, Copy, Restore and Upload.", option)
 	}
 }
 
@@ -269,7 +266,7 @@ func (p *Provider) fillCopy(call *arm.Call, body state.Object) (vdisk.ID, int64,
 	if err != nil {
 		return "", 0, err
 	}
-	size := source.Body.Int("properties.diskSizeBytes")
+	size := sizeOf(source)
 	if body.At("properties.diskSizeGB") != nil {
 		wanted, err := checkSize(body, body.Int("properties.diskSizeGB"))
 		if err != nil {
@@ -307,17 +304,24 @@ func (p *Provider) copySource(call *arm.Call, body state.Object) (*state.Documen
 		return nil, required("disk.properties." + target)
 	}
 	source := call.View.Get(id)
-	if !isKind(id, diskType) && !isKind(id, snapshotType) {
+	restoring := body.Text("properties.creationData.createOption") == string(armcompute.DiskCreateOptionRestore)
+	switch {
+	case restoring && !isKind(id, PointDiskType):
+		return nil, invalid(target, "The source '%s' is no disk restore point, which the create option Restore wants.", id)
+	case !restoring && !isKind(id, diskType) && !isKind(id, snapshotType):
 		return nil, invalid(target, "The source '%s' is neither a disk nor a snapshot.", id)
 	}
 	if source == nil {
 		return nil, arm.Errorf(http.StatusNotFound, "ResourceNotFound", "The source '%s' was not found.", id).At(target)
 	}
-	if source.Body.Text("location") != body.Text("location") {
-		return nil, invalid(target, "The source is in location '%s'; a copy must be in the same one.", source.Body.Text("location"))
+	if locationOf(source) != body.Text("location") {
+		return nil, invalid(target, "The source is in location '%s'; a copy must be in the same one.", locationOf(source))
 	}
-	if isKind(id, snapshotType) && p.copyPercent(source) < 100 {
-		return nil, notAllowed("The background copy of snapshot '%s' is not complete.", id)
+	if !isKind(id, diskType) && p.copyPercent(source) < 100 {
+		return nil, notAllowed("The background copy of '%s' is not complete.", id)
+	}
+	if restoring && call.View.Get(pointOf(id)).Body.Text("properties.provisioningState") != "Succeeded" {
+		return nil, notAllowed("The restore point of '%s' is still being created, or its creation failed.", id)
 	}
 	if source.Hidden.Text(hiddenUpload) != "" {
 		return nil, notAllowed("The disk '%s' waits for its upload to be completed.", id)

@@ -99,6 +99,7 @@ func (p *Provider) createMachine(call *arm.Call, doc *state.Document) error {
 		body.Set("identity.principalId", newID())
 	}
 	doc.Hidden.Set(hiddenPower, powerRunning)
+	doc.Hidden.Set(hiddenBoot, newID())
 	return nil
 }
 
@@ -297,6 +298,7 @@ func (p *Provider) powered(tx *state.Tx, op *state.Document, now time.Time) (sta
 	}
 	changed := doc.Clone()
 	changed.Hidden.Set(hiddenPower, op.Hidden.Text("arguments.power"))
+	changed.Hidden.Set(hiddenBoot, newID()) // what a guest held in memory is gone
 	tx.Put(changed)
 	for _, reference := range diskReferences(doc.Body) {
 		if disk := tx.Get(reference.Text("managedDisk.id")); disk != nil {

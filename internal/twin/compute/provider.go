@@ -139,6 +139,9 @@ const (
 	hiddenComplete = "complete"      // of a snapshot: when its background copy is complete
 	hiddenBroken   = "broken"        // of a snapshot: why its background copy failed
 	hiddenPower    = "power"         // of a machine: running, stopped, deallocated
+	hiddenBoot     = "boot"          // of a machine: another text since each change of its power state
+	hiddenSize     = "sizeBytes"     // of a disk restore point, whose document does not tell
+	hiddenLocation = "location"      // likewise
 )
 
 // newVolume keeps a volume made in a transaction from outliving it if it is dropped.

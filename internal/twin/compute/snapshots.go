@@ -27,10 +27,7 @@ func (p *Provider) snapshotKind() arm.Type {
 	return arm.Type{
 		Name: snapshotType, Versions: diskVersions(), OperationPath: "DiskOperations",
 		Put: p.putSnapshot, Patch: p.patchSnapshot, Deletable: p.snapshotDeletable, Remove: p.removeDisk, Render: p.renderSnapshot,
-		Actions: map[string]arm.Action{
-			"begingetaccess": {Method: http.MethodPost, Write: true, Serve: p.beginAccess},
-			"endgetaccess":   {Method: http.MethodPost, Write: true, Serve: p.endAccess},
-		},
+		Actions: p.AccessActions(),
 	}
 }
 

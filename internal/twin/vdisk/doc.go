@@ -10,6 +10,7 @@
 // Promises:
 //   - A write or clear that returned is there after a kill of the process. Nothing is synced: a power loss may take it.
 //   - Every WriteAt, Zero and Snapshot of one volume happens at one moment, before or after each other one.
+//   - A set of volumes is frozen at one moment for all of them.
 //   - A frozen volume never changes.
 //   - What was written counts as changed even when the bytes are the same, and what was cleared counts as cleared even
 //     when it was clear, as on the platform.
@@ -23,4 +24,5 @@
 // record is cut off; damage before the last record is an error.
 //
 // Locks: a volume's mutex guards its content and is taken before the store's, which guards the set of volumes and layers.
+// Who takes several volumes' mutexes takes them in the order of their IDs.
 package vdisk

@@ -146,27 +146,46 @@ func (s *Store) Clone(id ID, size int64) (Volume, error) {
 // Snapshot freezes the present content of the live volume id as a new volume of the same family. Its cost does not depend
 // on the size or content. Writers go on: every write is wholly in the snapshot or not at all.
 func (s *Store) Snapshot(id ID) (Volume, error) {
-	v, err := s.exclusive(id)
+	set, err := s.SnapshotSet([]ID{id})
 	if err != nil {
 		return Volume{}, err
 	}
-	defer v.mu.Unlock()
-	if v.info.Frozen {
-		return Volume{}, fmt.Errorf("%s: %w", id, ErrFrozen)
+	return set[0], nil
+}
+
+// SnapshotSet freezes several live volumes at one instant, in the order of ids: a write that returned before the instant
+// is in the set, and one that began after a write that is not in it is not in it either. All are made or none.
+func (s *Store) SnapshotSet(ids []ID) ([]Volume, error) {
+	live, unlock, err := s.exclusiveSet(ids)
+	if err != nil {
+		return nil, err
 	}
+	defer unlock()
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	top := s.newLayer(v.top)
-	info := Volume{ID: s.newID(), Size: v.info.Size, Frozen: true, Family: v.info.Family, Parent: id}
-	err = s.record(entry{
-		Layers:  []layerEntry{top.entry()},
-		Volumes: []volumeEntry{{Volume: info, Top: v.top.number}, {Volume: v.info, Top: top.number}},
-	})
-	if err != nil {
-		return Volume{}, err
+	var all entry
+	infos, tops := make([]Volume, len(ids)), make([]*layer, len(ids))
+	for i, v := range live {
+		if v.info.Frozen {
+			return nil, fmt.Errorf("%s: %w", v.info.ID, ErrFrozen)
+		}
+		tops[i] = s.newLayer(v.top)
+		infos[i] = Volume{ID: s.newID(), Size: v.info.Size, Frozen: true, Family: v.info.Family, Parent: v.info.ID}
+		all.Layers = append(all.Layers, tops[i].entry())
+		all.Volumes = append(all.Volumes, volumeEntry{Volume: infos[i], Top: v.top.number}, volumeEntry{Volume: v.info, Top: tops[i].number})
 	}
+	if err := s.record(all); err != nil {
+		return nil, err
+	}
+	for i, v := range live {
+		s.freeze(v, infos[i], tops[i])
+	}
+	return infos, nil
+}
 
+// freeze gives v's top layer to a snapshot and puts another one on v. The caller holds mu and v's mutex.
+func (s *Store) freeze(v *volume, info Volume, top *layer) {
 	snapshot := &volume{info: info, top: v.top}
 	s.volumes[info.ID] = snapshot
 	s.layers[top.number] = top
@@ -174,7 +193,33 @@ func (s *Store) Snapshot(id ID) (Volume, error) {
 	top.users = 1
 	v.passOn(snapshot, s.frozen)
 	v.top = top
-	return info, nil
+}
+
+// exclusiveSet returns volumes with their mutexes held for writing. They are taken in the order of the IDs, so that two
+// sets never wait for each other; nobody else holds more than one.
+func (s *Store) exclusiveSet(ids []ID) (live []*volume, unlock func(), err error) {
+	held := map[ID]*volume{}
+	unlock = func() {
+		for _, v := range held {
+			v.mu.Unlock()
+		}
+	}
+	for _, id := range slices.Sorted(slices.Values(ids)) {
+		if held[id] != nil {
+			unlock()
+			return nil, nil, holdfast.Errorf(holdfast.KindInvalid, "the volume %s stands twice in a set", id)
+		}
+		v, err := s.exclusive(id)
+		if err != nil {
+			unlock()
+			return nil, nil, err
+		}
+		held[id] = v
+	}
+	for _, id := range ids {
+		live = append(live, held[id])
+	}
+	return live, unlock, nil
 }
 
 // Resize grows the live volume id; what is added reads as zeros. Shrinking fails with ErrSize, the same size does nothing.
