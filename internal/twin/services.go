@@ -20,8 +20,10 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/twin/export"
 	"github.com/holdfast-backup/holdfast/internal/twin/fault"
 	"github.com/holdfast-backup/holdfast/internal/twin/graph"
+	"github.com/holdfast-backup/holdfast/internal/twin/guest"
 	"github.com/holdfast-backup/holdfast/internal/twin/keyvault"
 	"github.com/holdfast-backup/holdfast/internal/twin/network"
+	"github.com/holdfast-backup/holdfast/internal/twin/restorepoint"
 	"github.com/holdfast-backup/holdfast/internal/twin/state"
 	"github.com/holdfast-backup/holdfast/internal/twin/storageaccount"
 	"github.com/holdfast-backup/holdfast/internal/twin/vdisk"
@@ -40,6 +42,8 @@ type services struct {
 	vaults    *keyvault.Service
 	arm       *arm.Server
 	compute   *compute.Provider
+	guests    *guest.Service
+	points    *restorepoint.Provider
 	graph     *graph.Service
 	control   *control.Server
 }
@@ -51,7 +55,7 @@ func openServices(config Config, i *identity, e Endpoints, plan fault.Plan) (*se
 	if s.faults, err = fault.New(plan, config.Clock); err != nil {
 		return nil, err
 	}
-	for _, step := range []func(*identity) error{s.openIdentityProvider, s.openStores, s.openBlobs, s.openVaults, s.openManagement, s.openGraph, s.openControl} {
+	for _, step := range []func(*identity) error{s.openIdentityProvider, s.openStores, s.openBlobs, s.openVaults, s.openManagement, s.openGuests, s.openGraph, s.openControl} {
 		if err := step(i); err != nil {
 			return nil, errors.Join(err, s.close())
 		}
@@ -138,6 +142,20 @@ func (s *services) openManagement(i *identity) (err error) {
 	return nil
 }
 
+// openGuests makes what needs both machines and disks: what runs in the machines, and the points made of them.
+func (s *services) openGuests(*identity) (err error) {
+	if s.guests, err = guest.Register(guest.Config{ARM: s.arm, State: s.state, Clock: s.config.Clock, Volumes: s.volumes}); err != nil {
+		return err
+	}
+	s.points, err = restorepoint.Register(restorepoint.Config{
+		ARM: s.arm, Disks: s.compute, Volumes: s.volumes, Quiesce: s.guests.Quiesce, Log: s.config.Log,
+	})
+	if err == nil {
+		s.points.SetRate(!s.config.Options.SnapshotRateOff)
+	}
+	return err
+}
+
 func (s *services) openGraph(i *identity) (err error) {
 	s.graph, err = graph.New(graph.Config{
 		Resources: s.graphRows, Authenticate: s.authenticateForGraph, Clock: s.config.Clock, TenantID: i.TenantID,
@@ -150,8 +168,8 @@ func (s *services) openGraph(i *identity) (err error) {
 
 func (s *services) openControl(i *identity) (err error) {
 	s.control, err = control.NewServer(control.Config{
-		Token: i.ControlToken, Volumes: s.volumes, Faults: s.faults, Volume: s.compute.DiskVolume, Resize: s.compute.ResizeDisk,
-		Delete: s.compute.DeleteResource, Resources: s.resources, Apply: s.apply, Vaults: s.vaults,
+		Token: i.ControlToken, Clock: s.config.Clock, Volumes: s.volumes, Faults: s.faults, Volume: s.compute.DiskVolume, Resize: s.compute.ResizeDisk,
+		Delete: s.compute.DeleteResource, Resources: s.resources, Apply: s.apply, Vaults: s.vaults, Guests: s.guests,
 	})
 	return err
 }
@@ -223,7 +241,10 @@ func (s *services) seedData(e estate.Estate) error {
 
 func (s *services) makeEstate(ctx context.Context, declared *declaration) error {
 	if declared != nil {
-		return s.compute.Seed(ctx, declared.Estate, declared.folder)
+		if err := s.compute.Seed(ctx, declared.Estate, declared.folder); err != nil {
+			return err
+		}
+		return s.guests.Seed(declared.Estate)
 	}
 	return s.state.Update(func(tx *state.Tx) error {
 		arm.EnsureSubscription(tx, arm.Subscription{ID: "11111111-1111-1111-1111-111111111111", Name: "twin"}, s.config.Clock.Now())
@@ -355,6 +376,7 @@ func (s *services) apply(settings control.Settings) error {
 	}
 	if on := settings.SnapshotRate; on != nil {
 		s.compute.SetSnapshotRate(*on)
+		s.points.SetRate(*on)
 	}
 	if ms := settings.LatenessMs; ms != nil {
 		s.arm.SetLateness(time.Duration(*ms) * time.Millisecond)

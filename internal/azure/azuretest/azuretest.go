@@ -34,7 +34,9 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/twin/estate"
 	"github.com/holdfast-backup/holdfast/internal/twin/export"
 	"github.com/holdfast-backup/holdfast/internal/twin/fault"
+	"github.com/holdfast-backup/holdfast/internal/twin/guest"
 	"github.com/holdfast-backup/holdfast/internal/twin/network"
+	"github.com/holdfast-backup/holdfast/internal/twin/restorepoint"
 	"github.com/holdfast-backup/holdfast/internal/twin/state"
 	"github.com/holdfast-backup/holdfast/internal/twin/vdisk"
 )
@@ -57,6 +59,8 @@ type Cloud struct {
 	Compute *compute.Provider
 	Exports *export.Service
 	ARM     *arm.Server
+	Guests  *guest.Service
+	Points  *restorepoint.Provider
 
 	volumes *vdisk.Store
 	data    *httptest.Server
@@ -141,6 +145,9 @@ func Start(t testing.TB, e estate.Estate, o Options) *Cloud {
 		ARM: c.ARM, State: states, Clock: system, Volumes: c.volumes, Exports: c.Exports, CopyTime: o.CopyTime,
 	}))(t)
 	c.Compute.SetSnapshotRate(false)
+	c.Guests = must(guest.Register(guest.Config{ARM: c.ARM, State: states, Clock: system, Volumes: c.volumes}))(t)
+	c.Points = must(restorepoint.Register(restorepoint.Config{ARM: c.ARM, Disks: c.Compute, Volumes: c.volumes, Quiesce: c.Guests.Quiesce}))(t)
+	c.Points.SetRate(false)
 	server = httptest.NewUnstartedServer(c.front(directory))
 	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo) // handshakes that a dying client breaks off are no news
 	server.StartTLS()
@@ -152,6 +159,9 @@ func Start(t testing.TB, e estate.Estate, o Options) *Cloud {
 		}
 	})
 	if err := c.Compute.Seed(t.Context(), e, dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Guests.Seed(e); err != nil {
 		t.Fatal(err)
 	}
 	c.Config = configFor(t, dir, server)
@@ -221,10 +231,21 @@ func Wrapped(wrap func(http.RoundTripper) http.RoundTripper) func(*azure.Options
 // Write writes into a disk as its guest would.
 func (c *Cloud) Write(t testing.TB, disk holdfast.ResourceID, data []byte, offset int64) {
 	t.Helper()
-	volume := must(c.Compute.DiskVolume(string(disk)))(t)
-	if _, err := c.volumes.WriteAt(volume, data, offset); err != nil {
+	if err := c.TryWrite(disk, data, offset); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TryWrite is Write for any goroutine, and for guests that may be frozen: then it fails with KindConflict.
+func (c *Cloud) TryWrite(disk holdfast.ResourceID, data []byte, offset int64) error {
+	volume, err := c.Compute.DiskVolume(string(disk))
+	if err != nil {
+		return err
+	}
+	return c.Guests.Write(string(disk), func() error {
+		_, err := c.volumes.WriteAt(volume, data, offset)
+		return err
+	})
 }
 
 // Zero clears a range of a disk, as a guest's trim does.

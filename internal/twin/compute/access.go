@@ -64,7 +64,7 @@ func (p *Provider) checkAccess(call *arm.Call, doc *state.Document, access strin
 	if err := checkFileFormat(call.Body, doc); err != nil {
 		return err
 	}
-	if isKind(doc.ID, snapshotType) || isKind(doc.ID, PointDiskType) {
+	if isKind(doc.ID, snapshotType) || isKind(doc.ID, pointDiskType) {
 		return p.checkSnapshotAccess(call, doc, access)
 	}
 	uploading := doc.Hidden.Text(hiddenUpload) != ""
@@ -101,7 +101,7 @@ func (p *Provider) checkSnapshotAccess(call *arm.Call, doc *state.Document, acce
 	if access != string(armcompute.AccessLevelRead) {
 		return notAllowed("A snapshot can be read only.")
 	}
-	if isKind(doc.ID, PointDiskType) && call.View.Get(pointOf(doc.ID)).Body.Text("properties.provisioningState") != "Succeeded" {
+	if isKind(doc.ID, pointDiskType) && call.View.Get(pointOf(doc.ID)).Body.Text("properties.provisioningState") != "Succeeded" {
 		return notAllowed("The restore point of %s is still being created, or its creation failed.", doc.ID)
 	}
 	if p.copyPercent(doc) < 100 {

@@ -8,20 +8,14 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/compute/armcompute/v8"
 
 	"github.com/holdfast-backup/holdfast/internal/twin/arm"
+	"github.com/holdfast-backup/holdfast/internal/twin/compute/facts"
 	"github.com/holdfast-backup/holdfast/internal/twin/state"
 )
 
 // cachingGiBMax: host caching is for disks below 4,096 GiB (azure.md §3.6).
 const cachingGiBMax = 4095
 
-// diskReferences returns the OS disk and the data disks of a VM's storage profile. They are part of body.
-func diskReferences(body state.Object) []state.Object {
-	var references []state.Object
-	if osDisk := body.Object("properties.storageProfile.osDisk"); osDisk != nil {
-		references = append(references, osDisk)
-	}
-	return append(references, body.Objects("properties.storageProfile.dataDisks")...)
-}
+func diskReferences(body state.Object) []state.Object { return facts.DiskReferences(body) }
 
 // attachDisks checks the storage profile, takes hold of the disks that are new and lets go of those no longer named.
 func (p *Provider) attachDisks(call *arm.Call, doc *state.Document, before state.Object) error {

@@ -8,6 +8,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/compute/armcompute/v8"
 
 	"github.com/holdfast-backup/holdfast/internal/twin/arm"
+	"github.com/holdfast-backup/holdfast/internal/twin/compute/facts"
 	"github.com/holdfast-backup/holdfast/internal/twin/state"
 	"github.com/holdfast-backup/holdfast/internal/twin/vdisk"
 )
@@ -306,7 +307,7 @@ func (p *Provider) copySource(call *arm.Call, body state.Object) (*state.Documen
 	source := call.View.Get(id)
 	restoring := body.Text("properties.creationData.createOption") == string(armcompute.DiskCreateOptionRestore)
 	switch {
-	case restoring && !isKind(id, PointDiskType):
+	case restoring && !isKind(id, pointDiskType):
 		return nil, invalid(target, "The source '%s' is no disk restore point, which the create option Restore wants.", id)
 	case !restoring && !isKind(id, diskType) && !isKind(id, snapshotType):
 		return nil, invalid(target, "The source '%s' is neither a disk nor a snapshot.", id)
@@ -358,8 +359,7 @@ func setSize(body state.Object, size int64) {
 	body.Set("properties.diskSizeGB", (size+gib-1)/gib)
 }
 
-// isLarge tells Ultra and Premium SSD v2: larger limits, sector sizes, background copies.
-func isLarge(sku string) bool { return sku == "UltraSSD_LRS" || sku == "PremiumV2_LRS" }
+func isLarge(sku string) bool { return facts.IsLarge(sku) }
 
 func (p *Provider) patchDisk(call *arm.Call, existing *state.Document) (arm.Answer, error) {
 	if _, err := decode[armcompute.DiskUpdate](call.Body); err != nil {

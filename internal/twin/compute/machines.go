@@ -8,11 +8,12 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/compute/armcompute/v8"
 
 	"github.com/holdfast-backup/holdfast/internal/twin/arm"
+	"github.com/holdfast-backup/holdfast/internal/twin/compute/facts"
 	"github.com/holdfast-backup/holdfast/internal/twin/state"
 )
 
 const (
-	powerRunning     = "running"
+	powerRunning     = facts.PowerRunning
 	powerStopped     = "stopped"
 	powerDeallocated = "deallocated"
 

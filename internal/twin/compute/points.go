@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/holdfast-backup/holdfast/internal/twin/arm"
+	"github.com/holdfast-backup/holdfast/internal/twin/compute/facts"
 	"github.com/holdfast-backup/holdfast/internal/twin/state"
 	"github.com/holdfast-backup/holdfast/internal/twin/vdisk"
 )
@@ -15,28 +16,13 @@ import (
 // What restore points of virtual machines need of disks and machines. They are a package of their own; a disk restore
 // point's content, access and use as a source are those of a snapshot.
 
-// MachineType and PointDiskType are resource types that other providers name.
-const (
-	MachineType   = machineType
-	PointDiskType = "Microsoft.Compute/restorePointCollections/restorePoints/diskRestorePoints"
-)
+const pointDiskType = facts.PointDiskType
 
-// VolumeOf returns the volume behind a disk, snapshot or disk restore point; "" when it has none.
-func VolumeOf(doc *state.Document) vdisk.ID { return volumeOf(doc) }
-
-// Running reports whether a machine runs, and what its present boot is known by.
-func Running(machine *state.Document) (boot string, running bool) {
-	return machine.Hidden.Text(hiddenBoot), machine.Hidden.Text(hiddenPower) == powerRunning
+// TakesPremium reports whether machines of a size can have premium storage.
+func (p *Provider) TakesPremium(size string) bool {
+	found, _ := findSize(size)
+	return found.Premium
 }
-
-// FindSize finds a VM size by its name in any casing.
-func FindSize(name string) (Size, bool) { return findSize(name) }
-
-// DiskReferences returns the OS disk and the data disks of a machine's storage profile, which they are part of.
-func DiskReferences(machine state.Object) []state.Object { return diskReferences(machine) }
-
-// IsLarge tells Ultra and Premium SSD v2 disks, whose copies are made in the background.
-func IsLarge(disk *state.Document) bool { return isLarge(disk.Body.Text("sku.name")) }
 
 // AccessActions are those by which a disk, a snapshot or a disk restore point is read.
 func (p *Provider) AccessActions() map[string]arm.Action {
@@ -83,7 +69,7 @@ func pointOf(id string) string {
 }
 
 func familyOf(doc *state.Document) string {
-	if isKind(doc.ID, PointDiskType) {
+	if isKind(doc.ID, pointDiskType) {
 		return doc.Body.Text("properties.familyId")
 	}
 	return doc.Body.Text("properties.incrementalSnapshotFamilyId")
@@ -97,7 +83,7 @@ func locationOf(doc *state.Document) string {
 }
 
 func sizeOf(source *state.Document) int64 {
-	if isKind(source.ID, PointDiskType) {
+	if isKind(source.ID, pointDiskType) {
 		return source.Hidden.Int(hiddenSize)
 	}
 	return source.Body.Int("properties.diskSizeBytes")

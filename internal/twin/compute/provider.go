@@ -21,6 +21,7 @@ import (
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/clock"
 	"github.com/holdfast-backup/holdfast/internal/twin/arm"
+	"github.com/holdfast-backup/holdfast/internal/twin/compute/facts"
 	"github.com/holdfast-backup/holdfast/internal/twin/export"
 	"github.com/holdfast-backup/holdfast/internal/twin/state"
 	"github.com/holdfast-backup/holdfast/internal/twin/vdisk"
@@ -30,7 +31,7 @@ import (
 const (
 	diskType     = "Microsoft.Compute/disks"
 	snapshotType = "Microsoft.Compute/snapshots"
-	machineType  = "Microsoft.Compute/virtualMachines"
+	machineType  = facts.MachineType
 	nicType      = "Microsoft.Network/networkInterfaces"
 	namespace    = "Microsoft.Compute"
 )
@@ -131,17 +132,17 @@ func (p *Provider) sweepVolumes() error {
 
 // What the twin alone knows of a disk or snapshot.
 const (
-	hiddenVolume   = "volume"        // vdisk.ID
+	hiddenVolume   = facts.HiddenVolume
 	hiddenUpload   = "upload"        // of a disk made for upload: uploadReady, uploadActive; absent once it is complete
 	hiddenFamily   = "family"        // incrementalSnapshotFamilyId of the disk's next incremental snapshot
 	hiddenTimes    = "snapshotTimes" // of a disk: when its latest snapshots were taken
 	hiddenDisk     = "disk"          // of a snapshot: the source's uniqueId
 	hiddenComplete = "complete"      // of a snapshot: when its background copy is complete
 	hiddenBroken   = "broken"        // of a snapshot: why its background copy failed
-	hiddenPower    = "power"         // of a machine: running, stopped, deallocated
-	hiddenBoot     = "boot"          // of a machine: another text since each change of its power state
-	hiddenSize     = "sizeBytes"     // of a disk restore point, whose document does not tell
-	hiddenLocation = "location"      // likewise
+	hiddenPower    = facts.HiddenPower
+	hiddenBoot     = facts.HiddenBoot
+	hiddenSize     = "sizeBytes" // of a disk restore point, whose document does not tell
+	hiddenLocation = "location"  // likewise
 )
 
 // newVolume keeps a volume made in a transaction from outliving it if it is dropped.
@@ -161,7 +162,7 @@ func (p *Provider) deleteVolume(id vdisk.ID) {
 	}
 }
 
-func volumeOf(doc *state.Document) vdisk.ID { return vdisk.ID(doc.Hidden.Text(hiddenVolume)) }
+func volumeOf(doc *state.Document) vdisk.ID { return facts.VolumeOf(doc) }
 
 // Resource is one resource that exists, as `twin resources` lists it.
 type Resource struct {

@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/twin/fault"
@@ -172,6 +173,13 @@ func (c *Client) Resources(ctx context.Context) ([]Resource, error) {
 // Delete removes a resource as an administrator would, past locks.
 func (c *Client) Delete(ctx context.Context, resourceID string) error {
 	return c.call(ctx, http.MethodDelete, "resource", url.Values{"id": {resourceID}}, nil, nil)
+}
+
+// Frozen returns the mount points of a machine's guest that are frozen, or will be when so much time has passed.
+func (c *Client) Frozen(ctx context.Context, machineID string, ahead time.Duration) ([]string, error) {
+	var frozen []string
+	err := c.call(ctx, http.MethodGet, "guest/frozen", url.Values{"vm": {machineID}, "inMs": {strconv.FormatInt(ahead.Milliseconds(), 10)}}, nil, &frozen)
+	return frozen, err
 }
 
 // Faults returns the plan in force.

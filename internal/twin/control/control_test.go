@@ -13,6 +13,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/clock"
@@ -38,6 +39,8 @@ type fixture struct {
 	resized  int64
 	server   *httptest.Server
 	vaults   []string // what was asked of the key vaults
+	frozen   bool     // the guest
+	asked    string   // about which guest, and when
 }
 
 // Apply implements control.Vaults.
@@ -66,6 +69,33 @@ func TestClient_Vaults(t *testing.T) {
 	}
 }
 
+// Write implements control.Guests: the fixture's guest is frozen when the test says so.
+func (f *fixture) Write(disk string, write func() error) error {
+	if f.frozen {
+		return holdfast.Errorf(holdfast.KindConflict, "the filesystem on %s is frozen", disk)
+	}
+	return write()
+}
+
+func (f *fixture) Frozen(machine string, at time.Time) ([]string, error) {
+	f.asked = machine + " in " + time.Until(at).Round(time.Minute).String()
+	return []string{"/data"}, nil
+}
+
+// TestGuests: what a frozen guest refuses is refused, writes and discards alike, and its mount points are told.
+func TestGuests(t *testing.T) {
+	f := start(t)
+	f.frozen = true
+	for _, err := range []error{f.client.Write(t.Context(), diskID, 0, strings.NewReader("x"), 1), f.client.Zero(t.Context(), diskID, 0, 512)} {
+		if !holdfast.IsKind(err, holdfast.KindConflict) {
+			t.Errorf("%v", err)
+		}
+	}
+	if frozen, err := f.client.Frozen(t.Context(), "web-1", time.Hour); err != nil || len(frozen) != 1 || f.asked != "web-1 in 1h0m0s" {
+		t.Errorf("%v, %v, asked for %s", frozen, err, f.asked)
+	}
+}
+
 func start(t *testing.T) *fixture {
 	t.Helper()
 	f := &fixture{dir: t.TempDir()}
@@ -82,7 +112,7 @@ func start(t *testing.T) *fixture {
 		t.Fatal(err)
 	}
 	server, err := control.NewServer(control.Config{
-		Token: "token", Volumes: f.volumes, Faults: f.engine,
+		Token: "token", Clock: clock.System{}, Guests: f, Volumes: f.volumes, Faults: f.engine,
 		Volume: func(id string) (vdisk.ID, error) {
 			if id != diskID {
 				return "", holdfast.Errorf(holdfast.KindNotFound, "no disk is called %s", id).WithHint("look").WithField("disk")

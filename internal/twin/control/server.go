@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/clock"
 	"github.com/holdfast-backup/holdfast/internal/twin/fault"
 	"github.com/holdfast-backup/holdfast/internal/twin/keyvault"
 	"github.com/holdfast-backup/holdfast/internal/twin/vdisk"
@@ -46,6 +47,7 @@ type Volumes interface {
 // Config says what a Server reaches; every field is required.
 type Config struct {
 	Token     string
+	Clock     clock.Clock
 	Volumes   Volumes
 	Faults    *fault.Engine
 	Volume    func(resourceID string) (vdisk.ID, error)
@@ -54,6 +56,15 @@ type Config struct {
 	Resources func() ([]Resource, error)
 	Apply     func(Settings) error
 	Vaults    Vaults
+	Guests    Guests
+}
+
+// Guests are what runs in the machines; *guest.Service has them.
+type Guests interface {
+	// Write runs write as the guest that a disk belongs to, unless its filesystem is frozen.
+	Write(disk string, write func() error) error
+	// Frozen tells which mount points of a machine are frozen at a moment.
+	Frozen(machine string, at time.Time) ([]string, error)
 }
 
 // Vaults are the key vaults; *keyvault.Service has them.
@@ -95,8 +106,8 @@ type Server struct {
 
 // NewServer returns a server for what config reaches.
 func NewServer(config Config) (*Server, error) {
-	if config.Token == "" || config.Volumes == nil || config.Faults == nil || config.Volume == nil || config.Resize == nil ||
-		config.Delete == nil || config.Resources == nil || config.Apply == nil || config.Vaults == nil {
+	if config.Token == "" || config.Clock == nil || config.Volumes == nil || config.Faults == nil || config.Volume == nil || config.Resize == nil ||
+		config.Delete == nil || config.Resources == nil || config.Apply == nil || config.Vaults == nil || config.Guests == nil {
 		return nil, holdfast.Errorf(holdfast.KindInvalid, "the control API lacks a part of the twin")
 	}
 	s := &Server{config: config, mux: http.NewServeMux()}
@@ -107,6 +118,7 @@ func NewServer(config Config) (*Server, error) {
 		"GET disk/read":         s.readDisk,
 		"POST disk/zero":        s.zeroDisk,
 		"POST disk/resize":      s.resizeDisk,
+		"GET guest/frozen":      s.frozen,
 		"GET faults":            s.getFaults,
 		"PUT faults":            s.setFaults,
 		"DELETE faults":         s.clearFaults,
@@ -251,7 +263,11 @@ func (s *Server) writeDisk(_ http.ResponseWriter, r *http.Request) (any, error) 
 		if _, err := io.ReadFull(r.Body, part); err != nil {
 			return nil, holdfast.Wrap(holdfast.KindUnavailable, err, "the content broke off %d bytes before its end", left)
 		}
-		if _, err := s.config.Volumes.WriteAt(volume.ID, part, offset); err != nil {
+		err := s.config.Guests.Write(r.URL.Query().Get("disk"), func() error {
+			_, err := s.config.Volumes.WriteAt(volume.ID, part, offset)
+			return err
+		})
+		if err != nil {
 			return nil, err
 		}
 		offset, left = offset+int64(len(part)), left-int64(len(part))
@@ -314,7 +330,19 @@ func (s *Server) zeroDisk(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return done{true}, s.config.Volumes.Zero(volume.ID, offset, length)
+	return done{true}, s.config.Guests.Write(r.URL.Query().Get("disk"), func() error { return s.config.Volumes.Zero(volume.ID, offset, length) })
+}
+
+// frozen tells which mount points of a machine are frozen, now or in so many milliseconds.
+func (s *Server) frozen(_ http.ResponseWriter, r *http.Request) (any, error) {
+	ahead := int64(0)
+	if r.URL.Query().Has("inMs") {
+		var err error
+		if ahead, err = number(r, "inMs"); err != nil {
+			return nil, err
+		}
+	}
+	return s.config.Guests.Frozen(r.URL.Query().Get("vm"), s.config.Clock.Now().Add(time.Duration(ahead)*time.Millisecond))
 }
 
 func (s *Server) resizeDisk(_ http.ResponseWriter, r *http.Request) (any, error) {

@@ -230,6 +230,9 @@ func (c *checker) checkMachines() error {
 		if err := c.checkDisks(path, vm); err != nil {
 			return err
 		}
+		if err := c.checkGuest(path+".guest", vm); err != nil {
+			return err
+		}
 	}
 	return nil
 }

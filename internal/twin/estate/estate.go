@@ -78,6 +78,48 @@ type VirtualMachine struct {
 	Subnet        string            `yaml:"subnet"` // NETWORK/SUBNET
 	OSDisk        Disk              `yaml:"osDisk"`
 	DataDisks     []Disk            `yaml:"dataDisks"`
+	Guest         Guest             `yaml:"guest"`
+}
+
+// Guest declares what runs in a VM, as far as a backup can tell. Left out, it has an agent, whose VSS works on Windows, and
+// no script files.
+type Guest struct {
+	NoAgent         bool          `yaml:"noAgent"`         // no command runs in it, and no application is asked
+	VSS             string        `yaml:"vss"`             // Windows: working or failing
+	SnapshotScripts bool          `yaml:"snapshotScripts"` // Linux: scripts make its restore points consistent for applications
+	Mounts          []GuestMount  `yaml:"mounts"`          // Linux: left out, a data disk is mounted at /disks/NAME
+	Scripts         []GuestScript `yaml:"scripts"`
+}
+
+// The states of VSS.
+const (
+	VSSWorking = "working"
+	VSSFailing = "failing"
+)
+
+// GuestMount says where a data disk is mounted.
+type GuestMount struct {
+	Disk string `yaml:"disk"`
+	Path string `yaml:"path"`
+}
+
+// GuestScript is a program in a guest, and what it does when it is run.
+type GuestScript struct {
+	Path          string      `yaml:"path"`
+	ExitCode      int         `yaml:"exitCode"`
+	DurationMs    int         `yaml:"durationMs"`
+	Output        string      `yaml:"output"`
+	OutputBytes   int         `yaml:"outputBytes"`   // the output is filled up to so many bytes
+	Errors        string      `yaml:"errors"`        // what it says on its other stream
+	EchoArguments bool        `yaml:"echoArguments"` // it says its arguments, one a line
+	Effect        GuestEffect `yaml:"effect"`        // left out: none
+}
+
+// GuestEffect is a text that a script writes to a disk.
+type GuestEffect struct {
+	Disk   string `yaml:"disk"`
+	Offset int64  `yaml:"offset"`
+	Text   string `yaml:"text"`
 }
 
 // Disk declares a managed disk.

@@ -97,7 +97,7 @@ func (w *world) open() {
 	network.Register(w.arm)
 	w.compute = must(compute.New(compute.Config{ARM: w.arm, State: w.state, Clock: w.clock, Volumes: w.volumes, Exports: w.exports}))(t)
 	w.provide = must(restorepoint.Register(restorepoint.Config{
-		ARM: w.arm, Compute: w.compute, Volumes: w.volumes,
+		ARM: w.arm, Disks: w.compute, Volumes: w.volumes,
 		Quiesce: func(*state.Tx, *state.Document, time.Time) (armcompute.ConsistencyModeTypes, *arm.Error) {
 			return w.quiesced, w.refusal
 		},

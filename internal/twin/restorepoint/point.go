@@ -11,7 +11,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/twin/arm"
-	"github.com/holdfast-backup/holdfast/internal/twin/compute"
+	"github.com/holdfast-backup/holdfast/internal/twin/compute/facts"
 	"github.com/holdfast-backup/holdfast/internal/twin/state"
 	"github.com/holdfast-backup/holdfast/internal/twin/vdisk"
 )
@@ -105,8 +105,8 @@ func (p *Provider) plan(call *arm.Call, collection *state.Document) (*capture, e
 
 func (p *Provider) checkMachine(call *arm.Call, c *capture) error {
 	application := c.mode == armcompute.ConsistencyModeTypesApplicationConsistent
-	_, running := compute.Running(c.machine)
-	size, _ := compute.FindSize(c.machine.Body.Text("properties.hardwareProfile.vmSize"))
+	_, running := facts.Running(c.machine)
+	size := c.machine.Body.Text("properties.hardwareProfile.vmSize")
 	switch {
 	case arm.Busy(c.machine):
 		return notAllowed("The virtual machine '%s' is being changed. A restore point can be made when that is over.", c.machine.ID)
@@ -116,8 +116,8 @@ func (p *Provider) checkMachine(call *arm.Call, c *capture) error {
 		return notAllowed("Restore points of confidential virtual machines are not supported.")
 	case application && !running:
 		return notAllowed("The operation requires the VM to be running (or set to run).")
-	case !application && !size.Premium:
-		return notAllowed("Crash-consistent restore points need a VM size that supports premium storage; '%s' does not.", size.Name)
+	case !application && !p.disks.TakesPremium(size):
+		return notAllowed("Crash-consistent restore points need a VM size that supports premium storage; '%s' does not.", size)
 	}
 	return nil
 }
@@ -129,7 +129,7 @@ func chooseDisks(call *arm.Call, c *capture) error {
 		excluded[state.Key(reference.Text("id"))] = true
 	}
 	wanted := len(excluded)
-	for _, reference := range compute.DiskReferences(c.machine.Body) {
+	for _, reference := range facts.DiskReferences(c.machine.Body) {
 		id := reference.Text("managedDisk.id")
 		if id == "" {
 			return notAllowed("The disk '%s' is not a managed disk that restore points support: it is ephemeral or unmanaged.", reference.Text("name"))
@@ -164,7 +164,7 @@ func checkDisks(_ *arm.Call, c *capture) error {
 		switch body := d.disk.Body; {
 		case body.Int("properties.maxShares") > 1:
 			return notAllowed("The shared disk '%s' is not supported by restore points. Exclude it.", d.disk.ID)
-		case crash && compute.IsLarge(d.disk):
+		case crash && facts.IsLarge(d.disk.Body.Text("sku.name")):
 			return notAllowed("The disk '%s' has SKU %s, which crash-consistent restore points do not support. Exclude it.", d.disk.ID, body.Text("sku.name"))
 		case crash && d.reference.Flag("writeAcceleratorEnabled"):
 			return notAllowed("The disk '%s' has the write accelerator, which crash-consistent restore points do not support. Exclude it.", d.disk.ID)
@@ -216,7 +216,7 @@ func (p *Provider) take(call *arm.Call, doc *state.Document, c *capture) error {
 	}
 	ids := make([]vdisk.ID, len(now))
 	for i, d := range now {
-		ids[i] = compute.VolumeOf(d.disk)
+		ids[i] = facts.VolumeOf(d.disk)
 	}
 	frozen, err := p.volumes.SnapshotSet(ids)
 	if err != nil {
@@ -254,20 +254,20 @@ func diskPoint(call *arm.Call, d *captured) *state.Document {
 // hold gives a frozen volume to a disk restore point, for as long as the transaction is not dropped.
 func (p *Provider) hold(tx *state.Tx, child, disk *state.Document, volume vdisk.Volume, now time.Time) {
 	tx.OnRollback(func() { p.drop(volume.ID) })
-	p.compute.Hold(child, disk, volume.ID, now)
+	p.disks.Hold(child, disk, volume.ID, now)
 }
 
 // captureLate captures what take left.
 func (p *Provider) captureLate(tx *state.Tx, point *state.Document, now time.Time) error {
 	for child := range below(tx.View, point, DiskType) {
-		if compute.VolumeOf(child) != "" {
+		if facts.VolumeOf(child) != "" {
 			continue
 		}
 		disk := tx.Get(child.Body.Text("properties.sourceResourceId"))
 		if disk == nil {
 			return arm.Errorf(http.StatusNotFound, "ResourceNotFound", "The disk '%s' was removed while the operation was under way.", child.Body.Text("properties.sourceResourceId"))
 		}
-		volume, err := p.volumes.Snapshot(compute.VolumeOf(disk))
+		volume, err := p.volumes.Snapshot(facts.VolumeOf(disk))
 		if err != nil {
 			return err
 		}

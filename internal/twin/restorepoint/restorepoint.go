@@ -23,7 +23,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/twin/arm"
-	"github.com/holdfast-backup/holdfast/internal/twin/compute"
+	"github.com/holdfast-backup/holdfast/internal/twin/compute/facts"
 	"github.com/holdfast-backup/holdfast/internal/twin/state"
 	"github.com/holdfast-backup/holdfast/internal/twin/vdisk"
 )
@@ -32,7 +32,7 @@ import (
 const (
 	CollectionType = "Microsoft.Compute/restorePointCollections"
 	PointType      = CollectionType + "/restorePoints"
-	DiskType       = compute.PointDiskType
+	DiskType       = facts.PointDiskType
 )
 
 const (
@@ -55,6 +55,20 @@ type Volumes interface {
 	Delete(id vdisk.ID) error
 }
 
+// Disks lend what a disk restore point has in common with a snapshot; *compute.Provider does.
+type Disks interface {
+	// Hold makes a document a disk restore point that holds the frozen volume of a disk.
+	Hold(doc, disk *state.Document, volume vdisk.ID, now time.Time)
+	// Release removes a document that Hold was called for.
+	Release(tx *state.Tx, doc *state.Document) error
+	// HeldState tells how much of a background copy is done, and what can be done with the disk restore point.
+	HeldState(doc *state.Document) (percent int, access string)
+	// InUse reports whether a resource has an active SAS.
+	InUse(id string) bool
+	AccessActions() map[string]arm.Action
+	TakesPremium(size string) bool
+}
+
 // Quiesce asks the guest of a running machine to write down what it holds in memory. It returns what the point can claim
 // from that, or why the agent did not do it.
 type Quiesce func(tx *state.Tx, machine *state.Document, now time.Time) (armcompute.ConsistencyModeTypes, *arm.Error)
@@ -62,7 +76,7 @@ type Quiesce func(tx *state.Tx, machine *state.Document, now time.Time) (armcomp
 // Config says what a Provider needs; Log may be nil.
 type Config struct {
 	ARM     *arm.Server
-	Compute *compute.Provider
+	Disks   Disks
 	Volumes Volumes
 	Quiesce Quiesce
 	Log     *slog.Logger
@@ -70,7 +84,7 @@ type Config struct {
 
 // Provider answers for restore points. Safe for concurrent use.
 type Provider struct {
-	compute *compute.Provider
+	disks   Disks
 	volumes Volumes
 	quiesce Quiesce
 	log     *slog.Logger
@@ -79,10 +93,10 @@ type Provider struct {
 
 // Register adds the types to the ARM server.
 func Register(config Config) (*Provider, error) {
-	if config.ARM == nil || config.Compute == nil || config.Volumes == nil || config.Quiesce == nil {
-		return nil, holdfast.Errorf(holdfast.KindInvalid, "restore points need ARM, compute, volumes and guests")
+	if config.ARM == nil || config.Disks == nil || config.Volumes == nil || config.Quiesce == nil {
+		return nil, holdfast.Errorf(holdfast.KindInvalid, "restore points need ARM, disks, volumes and guests")
 	}
-	p := &Provider{compute: config.Compute, volumes: config.Volumes, quiesce: config.Quiesce, log: config.Log}
+	p := &Provider{disks: config.Disks, volumes: config.Volumes, quiesce: config.Quiesce, log: config.Log}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
@@ -97,7 +111,7 @@ func Register(config Config) (*Provider, error) {
 	})
 	config.ARM.Register(arm.Type{
 		Name: DiskType, Versions: arm.Versions{Oldest: "2020-09-30", Newest: "2026-03-02", Known: []string{"2026-03-02", "2025-01-02", "2024-03-02", "2023-10-02", "2022-07-02", "2021-04-01", "2020-09-30"}},
-		Remove: p.compute.Release, Render: p.renderDisk, Actions: p.compute.AccessActions(), NoLocation: true, ReadOnly: true, OperationPath: "DiskOperations",
+		Remove: p.disks.Release, Render: p.renderDisk, Actions: p.disks.AccessActions(), NoLocation: true, ReadOnly: true, OperationPath: "DiskOperations",
 	})
 	config.ARM.Finish(finishCreated, p.created)
 	return p, nil
@@ -146,7 +160,7 @@ func collectionSource(call *arm.Call, id string) (*state.Document, error) {
 	switch {
 	case id == "":
 		return nil, invalid(target, "Required parameter 'source.id' is missing (null).")
-	case !strings.EqualFold(arm.TypeOf(id), compute.MachineType):
+	case !strings.EqualFold(arm.TypeOf(id), facts.MachineType):
 		return nil, invalid(target, "The twin makes collections of virtual machines only; '%s' is none.", id)
 	case !strings.EqualFold(subscriptionOf(id), subscriptionOf(call.Path)):
 		return nil, invalid(target, "A restore point collection must be in the subscription of its virtual machine.")
@@ -159,9 +173,9 @@ func collectionSource(call *arm.Call, id string) (*state.Document, error) {
 		return nil, invalid("location", "The virtual machine is in location '%s'; its restore point collection must be in the same one, not in '%s'.",
 			machine.Body.Text("location"), call.Body.Text("location"))
 	}
-	if !call.May(compute.MachineType + "/read") {
+	if !call.May(facts.MachineType + "/read") {
 		return nil, arm.Errorf(http.StatusForbidden, "LinkedAuthorizationFailed", "The client '%s' has permission to perform the action on scope '%s', however the current tenant or the client lacks the linked permission '%s/read' on '%s'.",
-			call.Principal, call.Path, compute.MachineType, machine.ID)
+			call.Principal, call.Path, facts.MachineType, machine.ID)
 	}
 	return machine, nil
 }
@@ -223,7 +237,7 @@ func (p *Provider) collectionDeletable(view *state.View, doc *state.Document) er
 // deletable refuses while a disk restore point below has an active SAS.
 func (p *Provider) deletable(view *state.View, doc *state.Document) error {
 	for disk := range below(view, doc, DiskType) {
-		if p.compute.InUse(disk.ID) {
+		if p.disks.InUse(disk.ID) {
 			return arm.Errorf(http.StatusConflict, "DiskRestorePointUsedByCustomer",
 				"The restore point cannot be deleted since its disk restore point %s has an active shared access signature. Call EndGetAccess first.", disk.ID)
 		}
@@ -234,7 +248,7 @@ func (p *Provider) deletable(view *state.View, doc *state.Document) error {
 // removeTree takes a collection or a point away with everything below it.
 func (p *Provider) removeTree(tx *state.Tx, doc *state.Document) error {
 	for disk := range below(tx.View, doc, DiskType) {
-		if err := p.compute.Release(tx, disk); err != nil {
+		if err := p.disks.Release(tx, disk); err != nil {
 			return err
 		}
 	}

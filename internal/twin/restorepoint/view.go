@@ -53,7 +53,7 @@ func (p *Provider) getPoint(call *arm.Call, doc *state.Document) (state.Object, 
 	}
 	disks := []state.Object{}
 	for disk := range below(call.View, doc, DiskType) {
-		percent, access := p.compute.HeldState(disk)
+		percent, access := p.disks.HeldState(disk)
 		view := state.Object{"id": disk.ID, "snapshotAccessState": access}
 		view.Set("replicationStatus.completionPercent", percent)
 		disks = append(disks, view)
@@ -67,7 +67,7 @@ func (p *Provider) getPoint(call *arm.Call, doc *state.Document) (state.Object, 
 // renderDisk shows how far the background copy of an Ultra or Premium SSD v2 disk has come.
 func (p *Provider) renderDisk(_ *state.View, doc *state.Document) state.Object {
 	body := doc.Body.Clone()
-	percent, access := p.compute.HeldState(doc)
+	percent, access := p.disks.HeldState(doc)
 	body.Set("properties.completionPercent", percent)
 	body.Set("properties.snapshotAccessState", access)
 	return body
