@@ -24,6 +24,7 @@ const (
 	progress  = "github.com/vbauerster/mpb"
 	terminal  = "golang.org/x/term"
 	argon     = "golang.org/x/crypto"
+	mailKit   = "github.com/wneessen/go-mail"
 	ours      = "."
 	allOfOurs = "internal"
 )
@@ -113,6 +114,10 @@ var table = []ban{
 		from: []string{"internal/notify"}, except: []string{"internal/notify/smtp", "internal/notify/webhook"},
 		to:      []string{"internal/notify/smtp", "internal/notify/webhook", "internal/clock", "log/slog", "os", "net", "net/http", "context"},
 		because: "who is told what is decided before anything is sent, by what happened and the settings alone",
+	},
+	{
+		to: []string{mailKit, "net/smtp"}, except: []string{"internal/notify/smtp"}, tests: true,
+		because: "one place knows how mail travels, and holds that nothing is said in the clear",
 	},
 	{
 		to: []string{"internal/cli", "internal/demo"}, except: []string{"cmd", "internal/demo", "internal/cli"},
