@@ -25,6 +25,8 @@ const (
 	terminal  = "golang.org/x/term"
 	argon     = "golang.org/x/crypto"
 	mailKit   = "github.com/wneessen/go-mail"
+	bunKit    = "github.com/uptrace/bun"
+	queue     = "github.com/riverqueue/river"
 	ours      = "."
 	allOfOurs = "internal"
 )
@@ -138,6 +140,23 @@ var table = []ban{
 	{
 		to: []string{argon}, except: []string{"internal/repo/keys", "internal/auth", "rescue"},
 		because: "keys are derived in one place of each reader, and passwords of users in one place, which bound what a hostile file may ask for",
+	},
+	{
+		to: []string{bunKit}, except: []string{"internal/database", "internal/jobs/river", "internal/store"},
+		because: "rows are read and written in one package, so that the meaning of a table has one place",
+	},
+	{
+		to:      []string{bunKit + "/dialect", "github.com/jackc/pgx", "github.com/pressly/goose", "modernc.org/sqlite", queue},
+		except:  []string{"internal/database", "internal/jobs/river"},
+		because: "which database it is, and which queue, nobody above may know: both run on two",
+	},
+	{
+		to: []string{queue}, except: []string{"internal/jobs/river"}, tests: true,
+		because: "the queue has defects that one package works around; a second way in would meet them again",
+	},
+	{
+		to: []string{"internal/jobs/river"}, except: []string{"internal/jobs", "internal/server", "cmd"},
+		because: "who enqueues and handles jobs takes the ports of package jobs; only the wiring knows the adapter",
 	},
 	{
 		to: []string{"pgregory.net/rapid", "go.uber.org/goleak", "github.com/santhosh-tekuri/jsonschema/v6", "testing"}, except: []string{"internal/archtest"},
@@ -313,7 +332,7 @@ func TestDataPlaneStandsAlone(t *testing.T) {
 		t.Fatalf("go list: %v", err)
 	}
 	foreign := []string{
-		azureSDK, cobraKit, progress, yamlKit, "net/http",
+		azureSDK, cobraKit, progress, yamlKit, "net/http", bunKit, modulePath + "/internal/database",
 		modulePath + "/internal/twin", modulePath + "/internal/azure", modulePath + "/internal/capture", modulePath + "/internal/restore",
 		modulePath + "/internal/machine", modulePath + "/internal/cli",
 	}
