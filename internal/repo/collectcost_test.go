@@ -17,10 +17,14 @@ import (
 type metered struct {
 	*mem.Store
 	trees, treeBytes, packs, packBytes atomic.Int64 // reads below tree/ and data/
+	missed                             atomic.Int64 // reads of what is not there
 }
 
 func (m *metered) Read(ctx context.Context, name string, offset int64, p []byte) (int, error) {
 	n, err := m.Store.Read(ctx, name, offset, p)
+	if err != nil {
+		m.missed.Add(1)
+	}
 	switch {
 	case strings.HasPrefix(name, "tree/"):
 		m.trees.Add(1)
@@ -61,6 +65,47 @@ func TestCollect_SharedSubtreesAreVisitedOnce(t *testing.T) {
 	// A map of 600 chunks has 75 + 10 + 2 + 1 nodes; each further point has four of its own.
 	if reads[1] < 88 || reads[1] > 2*88 || reads[40] > reads[1]+39*2*6 {
 		t.Errorf("reads of nodes by points: %v", reads)
+	}
+}
+
+// After a collection has moved chunks, a restore does not look for each of them in vain where the map says that it was: it learns from the first
+// ones what has gone, and reads what was moved together by frames.
+func TestCollect_RestoreAfterwardsGoesByFrames(t *testing.T) {
+	const chunks = 400
+	store := newStore()
+	r := repotest.Init(t, store)
+	d := repotest.NewDisk(chunks * chunkSize)
+	rnd := newRand(91)
+	d.Write(0, randomBytes(rnd, len(d.Data)))
+	first := mustBackup(t, r, "vm", d, nil)
+	moved := 0
+	for i := range chunks {
+		if i/4%5 < 3 { // in runs of a frame
+			d.Write(i*chunkSize, randomBytes(rnd, chunkSize))
+		} else {
+			moved++
+		}
+	}
+	second := mustBackup(t, r, "vm", d, &first)
+	for _, p := range []holdfast.Point{first, second} {
+		if err := r.Settle(t.Context(), p.Session); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := r.Remove(t.Context(), []holdfast.PointID{first.ID}, repo.RemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if result := mustCollect(t, store, repo.CollectOptions{Rule: repo.CollectRule{FreedPerMoved: 1, SeeksPerGiBMax: 1e9, MoveBytesMax: 1 << 40}}); result.Moved.Objects == 0 {
+		t.Fatalf("%+v", result)
+	}
+	m := &metered{Store: store}
+	mustEqual(t, repotest.Open(t, m), second.ID, d.Data)
+	t.Logf("%d chunks were moved; %d reads of packs, %d in vain", moved, m.packs.Load(), m.missed.Load())
+	if most := int64(moved / 4); m.missed.Load() > most {
+		t.Errorf("%d reads were in vain for %d moved chunks", m.missed.Load(), moved)
+	}
+	if most := int64(chunks/4 + 40); m.packs.Load() > most {
+		t.Errorf("%d reads of packs for %d frames", m.packs.Load(), chunks/4)
 	}
 }
 

@@ -1,14 +1,13 @@
 package repo
 
 import (
+	"cmp"
 	"context"
-	"maps"
-	"slices"
+	"errors"
 	"sync"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/blob"
 	"github.com/holdfast-backup/holdfast/internal/repo/chunk"
 	"github.com/holdfast-backup/holdfast/internal/repo/index"
 	"github.com/holdfast-backup/holdfast/internal/repo/layout"
@@ -25,14 +24,15 @@ type runSet struct {
 	r      *Repository
 	reader *index.Reader
 
-	mu        sync.Mutex                 // guards the fields below
-	next      uint64                     // of the state that index is of
-	index     *index.Index               // nil before the first question
-	condemned map[string]map[string]bool // packs, by condemnation list
+	condemned *packlist.Condemned
+
+	mu    sync.Mutex   // guards the fields below
+	next  uint64       // of the state that index is of
+	index *index.Index // nil before the first question
 }
 
 func newRunSet(r *Repository, limits index.Limits) *runSet {
-	s := &runSet{r: r, condemned: map[string]map[string]bool{}}
+	s := &runSet{r: r, condemned: packlist.NewCondemned(listsIn(r.store), r.log)}
 	s.reader = index.NewReader(index.ReaderOptions{Store: r.store, Ring: r.ring, Codec: r.codec, Limits: limits, Notice: s.notice, Twice: s.twice})
 	return s
 }
@@ -93,71 +93,10 @@ func (s *runSet) current(ctx context.Context) (*index.Index, error) {
 	return s.live(ctx, s.r.oplog.State())
 }
 
-// condemnedPacks returns the packs that a state's condemnation lists name.
+// condemnedPacks returns the packs that a state's condemnation lists name. Where a list is damaged the records of gone packs tell: every
+// pack that was ever condemned, as long as any list may lead there, those of this list among them.
 func (s *runSet) condemnedPacks(ctx context.Context, state oplog.State) (map[string]bool, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	all := map[string]bool{}
-	maps.DeleteFunc(s.condemned, func(list string, _ map[string]bool) bool { return !slices.Contains(state.Lists(), list) })
-	if err := s.readCondemned(ctx, state); err != nil {
-		return nil, err
-	}
-	for _, list := range state.Lists() {
-		maps.Copy(all, s.condemned[list])
-	}
-	return all, nil
-}
-
-// listsAtOnce bounds the condemnation lists that are read at the same time. On a store that locks there may be one for each day of a lock.
-const listsAtOnce = 16
-
-// readCondemned reads the condemnation lists of a state that are not known yet. s.mu is held.
-func (s *runSet) readCondemned(ctx context.Context, state oplog.State) error {
-	lists := slices.DeleteFunc(state.Lists(), func(list string) bool { return s.condemned[list] != nil })
-	read := make([]map[string]bool, len(lists))
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(listsAtOnce)
-	for i, list := range lists {
-		g.Go(func() (err error) {
-			read[i], err = s.condemnedBy(gctx, state, list)
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	for i, list := range lists {
-		s.condemned[list] = read[i]
-	}
-	return nil
-}
-
-// condemnedBy returns the packs that a list condemned. Of one that is damaged the records of gone packs tell: every pack that was ever
-// condemned, as long as any list may lead there, this one's among them.
-func (s *runSet) condemnedBy(ctx context.Context, state oplog.State, list string) (map[string]bool, error) {
-	names := map[string]bool{}
-	data, err := readNamed(ctx, s.r.store, list, layout.ListBytesMax)
-	if err == nil {
-		var condemnation packlist.Condemnation
-		if condemnation, err = packlist.ParseCondemnation(data); err == nil {
-			for _, name := range condemnation.Names {
-				names[name] = true
-			}
-			return names, nil
-		}
-	}
-	if !isDamage(err) {
-		return nil, err
-	}
-	gone, goneErr := goneIn(ctx, s.r.store, state)
-	if goneErr != nil {
-		return nil, err
-	}
-	s.r.log.WarnContext(ctx, "a condemnation list is damaged; the next collection does without it", "object", list, "error", err)
-	for name := range gone {
-		names[name] = true
-	}
-	return names, nil
+	return s.condemned.Packs(ctx, state.Lists(), func(ctx context.Context) (packlist.Gone, error) { return goneIn(ctx, s.r.store, state) })
 }
 
 // finder answers where ids lie under one state of the log.
@@ -222,13 +161,22 @@ func (r *Repository) fetch(ctx context.Context, id chunk.ID, hint *chunk.Place, 
 // fetchOnce is fetch by what is known of the log.
 func (r *Repository) fetchOnce(ctx context.Context, id chunk.ID, hint *chunk.Place, use func(*chunk.Place) error) error {
 	var first error
-	if hint != nil {
-		err := use(hint)
-		if err == nil || !isDamage(err) {
+	try := func(place *chunk.Place) (done bool, err error) {
+		if err = use(place); err == nil || !isDamage(err) {
+			return true, err
+		}
+		r.suspects.add(place.Pack.Name())
+		first = cmp.Or(first, err)
+		return false, nil
+	}
+	moved := hint != nil && r.moved.has(hint.Pack.Name())
+	if hint != nil && !moved {
+		if done, err := try(hint); done {
 			return err
 		}
-		r.suspects.add(hint.Pack.Name())
-		first = err
+		if errors.Is(first, blob.ErrNotFound) {
+			r.learnMoved(ctx)
+		}
 	}
 	live, err := r.runs.current(ctx)
 	if err != nil {
@@ -238,17 +186,15 @@ func (r *Repository) fetchOnce(ctx context.Context, id chunk.ID, hint *chunk.Pla
 	if err != nil {
 		return err
 	}
+	if moved {
+		places = append(places, hint) // it may have come back with a copy of the storage
+	}
 	for _, place := range places {
-		if hint != nil && place.Pack.Name() == hint.Pack.Name() && place.Offset == hint.Offset {
+		if hint != nil && !moved && place.Pack.Name() == hint.Pack.Name() && place.Offset == hint.Offset {
 			continue
 		}
-		err := use(place)
-		if err == nil || !isDamage(err) {
+		if done, err := try(place); done {
 			return err
-		}
-		r.suspects.add(place.Pack.Name())
-		if first == nil {
-			first = err
 		}
 	}
 	if first == nil {

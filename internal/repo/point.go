@@ -2,6 +2,7 @@ package repo
 
 import (
 	"context"
+	"errors"
 	"io"
 	"iter"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/blob"
 	"github.com/holdfast-backup/holdfast/internal/repo/chunk"
 	"github.com/holdfast-backup/holdfast/internal/repo/manifest"
 	"github.com/holdfast-backup/holdfast/internal/repo/oplog"
@@ -284,6 +286,9 @@ func (d *DiskReader) byFrame(ctx context.Context, out chan<- []tree.Change) erro
 		if err != nil {
 			return err
 		}
+		if c.Child.Place, err = d.r.whereNow(ctx, c.Child.ID, c.Child.Place); err != nil {
+			return err
+		}
 		if len(held) > 0 && (len(held) >= heldChunksMax || !sameFrame(held[0].Child.Place, c.Child.Place)) {
 			if err := flush(); err != nil {
 				return err
@@ -312,6 +317,9 @@ func (c *copier) copy(ctx context.Context, chunks []tree.Change) error {
 	var err error
 	if place != nil {
 		c.plain, c.stored, err = c.d.r.readFrame(ctx, place, c.plain, c.stored)
+	}
+	if errors.Is(err, blob.ErrNotFound) {
+		c.d.r.learnMoved(ctx)
 	}
 	if place == nil || isDamage(err) {
 		return c.copySingly(ctx, chunks)

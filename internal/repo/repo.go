@@ -69,6 +69,7 @@ type Repository struct {
 	packBuffers *seal.Buffers
 
 	suspects *suspects
+	moved    *movedPacks
 }
 
 type frameKey struct {
@@ -222,7 +223,7 @@ func Open(ctx context.Context, store blob.Store, o OpenOptions) (*Repository, er
 	r := &Repository{
 		packBuffers: seal.NewBuffers(state.Parameters.FrameSize),
 		store:       counting, clock: o.Clock, tool: o.Tool, log: o.Log, oplog: entries, ring: ring, id: state.Repository,
-		access: opened, suspects: &suspects{names: map[string]bool{}},
+		access: opened, suspects: &suspects{names: map[string]bool{}}, moved: &movedPacks{},
 		hasher: chunk.NewHasher(ring), codec: seal.NewCodec(runtime.GOMAXPROCS(0), o.Compression, state.Parameters.FrameSize), params: state.Parameters,
 		openers: cache.New[string](openPacksMax, func(*seal.Opener) int64 { return 1 }),
 		frames:  cache.New[frameKey](frameCacheBytes, func(b []byte) int64 { return int64(cap(b)) }),
