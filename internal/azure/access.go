@@ -44,10 +44,15 @@ func (c *Client) OpenUpload(ctx context.Context, id holdfast.ResourceID, sizeByt
 }
 
 func (c *Client) open(ctx context.Context, id holdfast.ResourceID, sizeBytes int64, level armcompute.AccessLevel) (*diskdata.Blob, error) {
+	return c.openFor(ctx, id, sizeBytes, sasLife(sizeBytes), level)
+}
+
+// openFor is open with another life of the SAS; a size of 0 is found out.
+func (c *Client) openFor(ctx context.Context, id holdfast.ResourceID, sizeBytes int64, life time.Duration, level armcompute.AccessLevel) (*diskdata.Blob, error) {
 	blob, err := diskdata.Open(ctx, diskdata.Config{
 		Name:      id.Name(),
 		SizeBytes: sizeBytes,
-		Grant:     func(ctx context.Context) (string, error) { return c.grant(ctx, id, sasLife(sizeBytes), level) },
+		Grant:     func(ctx context.Context) (string, error) { return c.grant(ctx, id, life, level) },
 		Revoke:    func(ctx context.Context) error { return c.Revoke(ctx, id) },
 		Transport: c.transport,
 		Clock:     c.clock,
@@ -79,17 +84,7 @@ func (c *Client) grant(ctx context.Context, id holdfast.ResourceID, life time.Du
 	err = c.carryOut(ctx, change{
 		doing: doing,
 		attempt: func(ctx context.Context) error {
-			if typeOf(id) == typeSnapshot {
-				response, err := finish(ctx, c, func(ctx context.Context) (*runtime.Poller[armcompute.SnapshotsClientGrantAccessResponse], error) {
-					return sub.snapshots.BeginGrantAccess(ctx, id.ResourceGroup(), id.Name(), wanted, nil)
-				})
-				uri = response.AccessURI
-				return err
-			}
-			response, err := finish(ctx, c, func(ctx context.Context) (*runtime.Poller[armcompute.DisksClientGrantAccessResponse], error) {
-				return sub.disks.BeginGrantAccess(ctx, id.ResourceGroup(), id.Name(), wanted, nil)
-			})
-			uri = response.AccessURI
+			uri, err = c.grantOnce(ctx, sub, id, wanted)
 			return err
 		},
 		look: func(context.Context) (bool, error) { return false, nil },
@@ -105,7 +100,28 @@ func (c *Client) grant(ctx context.Context, id holdfast.ResourceID, life time.Du
 	return *uri.AccessSAS, nil
 }
 
-// Revoke ends all access through SAS to a snapshot or disk, whoever asked for it. Without any, and for a resource that does
+// grantOnce sends the request that a resource of id's type takes.
+func (c *Client) grantOnce(ctx context.Context, sub *subscription, id holdfast.ResourceID, wanted armcompute.GrantAccessData) (armcompute.AccessURI, error) {
+	switch typeOf(id) {
+	case typeSnapshot:
+		response, err := finish(ctx, c, func(ctx context.Context) (*runtime.Poller[armcompute.SnapshotsClientGrantAccessResponse], error) {
+			return sub.snapshots.BeginGrantAccess(ctx, id.ResourceGroup(), id.Name(), wanted, nil)
+		})
+		return response.AccessURI, err
+	case typePointDisk:
+		response, err := finish(ctx, c, func(ctx context.Context) (*runtime.Poller[armcompute.DiskRestorePointClientGrantAccessResponse], error) {
+			at := placeOf(id)
+			return sub.pointDisks.BeginGrantAccess(ctx, at.group, at.collection, at.point, at.disk, wanted, nil)
+		})
+		return response.AccessURI, err
+	}
+	response, err := finish(ctx, c, func(ctx context.Context) (*runtime.Poller[armcompute.DisksClientGrantAccessResponse], error) {
+		return sub.disks.BeginGrantAccess(ctx, id.ResourceGroup(), id.Name(), wanted, nil)
+	})
+	return response.AccessURI, err
+}
+
+// Revoke ends all access through SAS to a snapshot, disk or disk restore point, whoever asked for it. Without any, and for a resource that does
 // not exist, it does nothing.
 func (c *Client) Revoke(ctx context.Context, id holdfast.ResourceID) error {
 	sub, err := c.in(id.Subscription())
@@ -115,11 +131,17 @@ func (c *Client) Revoke(ctx context.Context, id holdfast.ResourceID) error {
 	return c.carryOut(ctx, change{
 		doing: "end the access to " + id.Name(),
 		attempt: func(ctx context.Context) (err error) {
-			if typeOf(id) == typeSnapshot {
+			switch typeOf(id) {
+			case typeSnapshot:
 				_, err = finish(ctx, c, func(ctx context.Context) (*runtime.Poller[armcompute.SnapshotsClientRevokeAccessResponse], error) {
 					return sub.snapshots.BeginRevokeAccess(ctx, id.ResourceGroup(), id.Name(), nil)
 				})
-			} else {
+			case typePointDisk:
+				_, err = finish(ctx, c, func(ctx context.Context) (*runtime.Poller[armcompute.DiskRestorePointClientRevokeAccessResponse], error) {
+					at := placeOf(id)
+					return sub.pointDisks.BeginRevokeAccess(ctx, at.group, at.collection, at.point, at.disk, nil)
+				})
+			default:
 				_, err = finish(ctx, c, func(ctx context.Context) (*runtime.Poller[armcompute.DisksClientRevokeAccessResponse], error) {
 					return sub.disks.BeginRevokeAccess(ctx, id.ResourceGroup(), id.Name(), nil)
 				})

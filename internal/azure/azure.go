@@ -88,6 +88,10 @@ type subscription struct {
 	usage     *armcompute.UsageClient
 	resources *armresources.Client
 	groups    *armresources.ResourceGroupsClient
+
+	collections *armcompute.RestorePointCollectionsClient
+	points      *armcompute.RestorePointsClient
+	pointDisks  *armcompute.DiskRestorePointClient
 }
 
 // New makes a client. It reads the certificate files that the configuration names and makes no request.
@@ -210,6 +214,10 @@ func (c *Client) in(id string) (*subscription, error) {
 		usage:     compute.NewUsageClient(),
 		resources: resources.NewClient(),
 		groups:    resources.NewResourceGroupsClient(),
+
+		collections: compute.NewRestorePointCollectionsClient(),
+		points:      compute.NewRestorePointsClient(),
+		pointDisks:  compute.NewDiskRestorePointClient(),
 	}
 	c.subscriptions[id] = s
 	return s, nil

@@ -21,6 +21,7 @@ const (
 	hintQuota = "ask Azure for a higher quota in this region, or choose a smaller size with --size"
 	hintPlace = "choose another size with --size, or another zone or region; the capacity may also come back"
 	hintSAS   = "end the other export of this disk or snapshot (endGetAccess), then try again"
+	hintAgent = "see that the VM agent runs in the guest and reaches Azure storage (168.63.129.16 and port 443)"
 	hintAgain = "try again later; the same command may be run any number of times"
 )
 
@@ -76,6 +77,16 @@ func ruleByCode(cause *Cause) (rule, bool) {
 		return rule{holdfast.KindRefused, "set the networkAccessPolicy of the disk to AllowAll, or run where its private endpoint can be reached"}, true
 	case "changedisksizewhileactivesasnotallowed":
 		return rule{holdfast.KindConflict, hintSAS}, true
+	case "vmagentstatuscommunicationerror":
+		return rule{holdfast.KindUnavailable, hintAgent}, true
+	case "vmrestorepointclienterror", "vmrestorepointinternalerror":
+		return rule{holdfast.KindUnavailable, "look at the VSS writers in the guest (vssadmin list writers), or ask for a crash-consistent point"}, true
+	case "vmextensionprovisioningtimeout":
+		return rule{holdfast.KindUnavailable, "the script ran for more than 90 minutes; make it end earlier"}, true
+	case "diskrestorepointusedbycustomer":
+		return rule{holdfast.KindConflict, hintSAS}, true
+	case "operationpreempted":
+		return rule{holdfast.KindConflict, "the machine was stopped, started or changed meanwhile; " + hintAgain}, true
 	case "toomanyrequests", "subscriptionrequeststhrottled", "serverbusy":
 		return rule{holdfast.KindThrottled, hintAgain}, true
 	case "authenticationfailed":

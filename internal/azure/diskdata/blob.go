@@ -26,6 +26,7 @@ import (
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/azure/answer"
 	"github.com/holdfast-backup/holdfast/internal/clock"
+	"github.com/holdfast-backup/holdfast/internal/vhd"
 )
 
 // DefaultVersion is the service version spoken to disk endpoints: old enough for endpoints that were not upgraded, new
@@ -54,7 +55,7 @@ const (
 // Config says what to open. All fields but Version, Delay and Tuning are required.
 type Config struct {
 	Name      string // of the disk or snapshot, for messages
-	SizeBytes int64  // of the disk, without the footer
+	SizeBytes int64  // of the disk, without the footer; 0: it is found out by asking the blob
 	// Grant asks for a SAS and returns its URL; it is called again when the URL no longer opens anything.
 	Grant func(ctx context.Context) (string, error)
 	// Revoke ends all access through SAS. It is harmless when there is none.
@@ -103,7 +104,30 @@ func Open(ctx context.Context, config Config) (*Blob, error) {
 		config.Tuning.RangesPerPage = rangesPerPage
 	}
 	b := &Blob{config: config, pace: newPace(requestsAtFirst, requestsMax)}
-	return b, b.renew(ctx, 0)
+	if err := b.renew(ctx, 0); err != nil || config.SizeBytes > 0 {
+		return b, err
+	}
+	return b, b.measure(ctx)
+}
+
+// measure finds out the size of the disk: that of its blob, less the footer that an export has at its end.
+func (b *Blob) measure(ctx context.Context) error {
+	var length int64
+	err := b.try(ctx, "measure "+b.config.Name, func(ctx context.Context, g grant) (bool, error) {
+		properties, err := g.client.GetProperties(ctx, nil)
+		if err == nil && properties.ContentLength != nil {
+			length = *properties.ContentLength
+		}
+		return false, err
+	})
+	if err != nil {
+		return err
+	}
+	if length <= vhd.FooterBytes || length%vhd.FooterBytes != 0 {
+		return holdfast.Errorf(holdfast.KindUnavailable, "the export of %s has %d bytes, which no disk has", b.config.Name, length)
+	}
+	b.config.SizeBytes = length - vhd.FooterBytes
+	return nil
 }
 
 // SizeBytes returns the size of the disk.
