@@ -15,6 +15,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/blob/wrap"
 	"github.com/holdfast-backup/holdfast/internal/capture"
 	"github.com/holdfast-backup/holdfast/internal/cli"
+	"github.com/holdfast-backup/holdfast/internal/cli/command"
 	"github.com/holdfast-backup/holdfast/internal/image"
 	"github.com/holdfast-backup/holdfast/internal/restore"
 )
@@ -23,7 +24,7 @@ func (a *app) backupCommand() *cobra.Command {
 	var vm, lockFor, audit string
 	var full bool
 	cmd := &cobra.Command{
-		Use: "backup", Short: "Back up one virtual machine, now", Args: noArguments,
+		Use: "backup", Short: "Back up one virtual machine, now", Args: command.NoArguments,
 		Long: `Back up one virtual machine, now: snapshot every disk, read what changed since the last restore point, store what is new,
 publish. The command ends with 0 only when the restore point is durable. It may be stopped or killed at any moment; running it
 again puts everything in order first.
@@ -48,7 +49,7 @@ next. If a change list turns out wrong, the result says since when, and the next
 	lockFlag(cmd, &lockFor)
 	cmd.Flags().BoolVar(&full, "full", false, "read every disk in full, even where the changes are known")
 	cmd.Flags().StringVar(&audit, "audit", "", "check the change lists on this share of the data, such as 1/10, 5% or 1, or off (default: 1/30 for each day since the last check)")
-	required(cmd, "repo", "vm")
+	command.Required(cmd, "repo", "vm")
 	return cmd
 }
 
@@ -187,7 +188,7 @@ func tellBackup(w io.Writer, result capture.Result, took time.Duration) error {
 }
 
 func (a *app) restoreCommand() *cobra.Command {
-	return a.group("restore", "Restore virtual machines", "", a.restoreVMCommand())
+	return command.Group(a.console, "restore", "Restore virtual machines", "", a.restoreVMCommand())
 }
 
 func (a *app) restoreVMCommand() *cobra.Command {
@@ -195,7 +196,7 @@ func (a *app) restoreVMCommand() *cobra.Command {
 	var point, subnet string
 	var dryRun bool
 	cmd := &cobra.Command{
-		Use: "vm", Short: "Restore a virtual machine under a new name", Args: noArguments,
+		Use: "vm", Short: "Restore a virtual machine under a new name", Args: command.NoArguments,
 		Long: `Restore a virtual machine under a new name. Its disks are called NAME-os and NAME-lunN. Every disk is read back and compared with
 the restore point before the machine is created. What was made is removed again if something fails.`,
 		Example: `  holdfast restore vm --azure azure.yaml --repo /backups --password-file secret \
@@ -213,7 +214,7 @@ the restore point before the machine is created. What was made is removed again 
 	flags.StringVar(&subnet, "subnet", "", "id of the subnet (default: the source's)")
 	flags.StringVar(&request.Size, "size", "", "size of the new machine (default: the source's)")
 	flags.BoolVar(&dryRun, "dry-run", false, "show what would be done, and do nothing")
-	required(cmd, "repo", "point", "name", "resource-group")
+	command.Required(cmd, "repo", "point", "name", "resource-group")
 	return cmd
 }
 

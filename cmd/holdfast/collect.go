@@ -12,6 +12,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/cli"
+	"github.com/holdfast-backup/holdfast/internal/cli/command"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 )
 
@@ -19,7 +20,7 @@ func (a *app) repoRemove() *cobra.Command {
 	var points []string
 	var dryRun bool
 	cmd := &cobra.Command{
-		Use: "remove --point ID…", Short: "Remove restore points", Args: noArguments,
+		Use: "remove --point ID…", Short: "Remove restore points", Args: command.NoArguments,
 		Long: `Remove restore points. All of them are removed, or none. They cannot be restored any more from then on; the storage that they alone
 need is freed by the next "repo collect". A point that a running backup builds on is refused.`,
 		Example: `  holdfast repo remove --repo /backups --password-file secret --point 20260301-020000-5f0c7f3e
@@ -29,7 +30,7 @@ need is freed by the next "repo collect". A point that a running backup builds o
 	a.repoFlags(cmd)
 	cmd.Flags().StringSliceVar(&points, "point", nil, "the restore point, or the beginning of its id; several with commas, or with the flag again")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only tell what would be removed, and about how much storage that would free")
-	required(cmd, "point")
+	command.Required(cmd, "point")
 	return cmd
 }
 
@@ -80,7 +81,7 @@ func (a *app) repoCollect() *cobra.Command {
 	var dryRun bool
 	giveUp := giveUpDefault
 	cmd := &cobra.Command{
-		Use: "collect", Short: "Free the storage that no restore point needs", Args: noArguments,
+		Use: "collect", Short: "Free the storage that no restore point needs", Args: command.NoArguments,
 		Long: `Free the storage that no restore point needs: what belonged to removed points alone, and what runs left that died. What is left in
 packs that are mostly dead is moved to new ones. Backups and restores may run meanwhile, and other collections too; one that is
 interrupted or killed is finished by the next. Objects that a lock holds are kept until it ends.`,
@@ -174,7 +175,7 @@ func (a *app) collect(ctx context.Context, dryRun bool, giveUp time.Duration) er
 		return err
 	}
 	if len(result.DamagedPoints) > 0 {
-		return errDamageTold
+		return command.ErrDamageTold
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/azure"
 	"github.com/holdfast-backup/holdfast/internal/azureconfig"
 	"github.com/holdfast-backup/holdfast/internal/blob/file"
+	"github.com/holdfast-backup/holdfast/internal/cli/command"
 	"github.com/holdfast-backup/holdfast/internal/demo"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/twin"
@@ -32,7 +33,7 @@ type demoOptions struct {
 func (a *app) demoCommand() *cobra.Command {
 	var o demoOptions
 	cmd := &cobra.Command{
-		Use: "demo", Short: "Protect and restore real filesystems, without an Azure account", Args: noArguments,
+		Use: "demo", Short: "Protect and restore real filesystems, without an Azure account", Args: command.NoArguments,
 		Long: `Start a twin with three machines on real filesystems (ext4, XFS, NTFS), back them up, let the guests change files, back up again,
 restore one machine under a new name, compare every byte, and report. Without --once the twin stays up afterwards, to be played with.`,
 		Example: `  holdfast demo --once
@@ -66,7 +67,7 @@ func (a *app) demo(ctx context.Context, o demoOptions) (err error) {
 		return err
 	}
 	if !report.OK {
-		return errTold
+		return command.ErrTold
 	}
 	if !o.once {
 		a.tellWhatToTry(stage, report)

@@ -11,11 +11,12 @@ import (
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/cli"
+	"github.com/holdfast-backup/holdfast/internal/cli/command"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 )
 
 func (a *app) keyCommand() *cobra.Command {
-	return a.group("key", "List, add, change and revoke what opens a repository",
+	return command.Group(a.console, "key", "List, add, change and revoke what opens a repository",
 		`Several passwords, recovery codes and vault keys may open a repository; each has a slot of its own. Changing them rewrites no data. A program
 that has the repository open goes on, except after "rotate --revoke".`,
 		a.keyList(), a.keyAdd(), a.keyRemove(), a.keyRotate())
@@ -23,7 +24,7 @@ that has the repository open goes on, except after "rotate --revoke".`,
 
 func (a *app) keyList() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "list", Short: "List the key slots", Args: noArguments,
+		Use: "list", Short: "List the key slots", Args: command.NoArguments,
 		Example: `  holdfast repo key list --repo /backups --password-file secret`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r, err := a.openRepository(cmd.Context())
@@ -87,7 +88,7 @@ type newSlotFlags struct {
 func (a *app) keyAdd() *cobra.Command {
 	var f newSlotFlags
 	cmd := &cobra.Command{
-		Use: "add", Short: "Add a password, a recovery code or a vault key, or change one", Args: noArguments,
+		Use: "add", Short: "Add a password, a recovery code or a vault key, or change one", Args: command.NoArguments,
 		Long: `Add a password, a recovery code or a vault key. With --replace it takes the place of another slot in the same moment: that is how a password is
 changed. Who knows an old password and kept a copy of its slot can still compute the repository key: see "rotate --revoke". A repository that is not encrypted
 becomes so with its first slot; there is no way back.`,
@@ -125,7 +126,7 @@ func (a *app) addKey(ctx context.Context, f newSlotFlags) error {
 func (a *app) keyRemove() *cobra.Command {
 	var slot string
 	cmd := &cobra.Command{
-		Use: "remove", Short: "End a key slot", Args: noArguments,
+		Use: "remove", Short: "End a key slot", Args: command.NoArguments,
 		Long: `End a key slot: what opened it opens the repository no more. The last slot cannot be removed. Who knows the old password and kept a copy of
 its slot can still compute the repository key: see "rotate --revoke".`,
 		Example: `  holdfast repo key remove --repo /backups --password-file secret --slot "night shift"`,
@@ -140,7 +141,7 @@ its slot can still compute the repository key: see "rotate --revoke".`,
 	}
 	a.repoFlags(cmd)
 	cmd.Flags().StringVar(&slot, "slot", "", "the slot: its label, or the beginning of its id")
-	required(cmd, "slot")
+	command.Required(cmd, "slot")
 	return cmd
 }
 
@@ -148,7 +149,7 @@ func (a *app) keyRotate() *cobra.Command {
 	var o repo.RotateOptions
 	var also []string
 	cmd := &cobra.Command{
-		Use: "rotate", Short: "Use a new generation of keys from now on, or revoke the old key", Args: noArguments,
+		Use: "rotate", Short: "Use a new generation of keys from now on, or revoke the old key", Args: command.NoArguments,
 		Long: `Use a new generation of keys for all that is written from now on; what is stored stays as it is and readable.
 
 With --revoke the repository key is replaced, too. Each slot that stays is wrapped anew, for which its secret is needed: the one given to open the repository,

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/cli/command"
 	"github.com/holdfast-backup/holdfast/internal/kit"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 )
@@ -20,7 +21,7 @@ func (a *app) repoKit() *cobra.Command {
 	var out string
 	var force bool
 	cmd := &cobra.Command{
-		Use: "kit", Short: "Print the recovery kit: one page that brings the disks back", Args: noArguments,
+		Use: "kit", Short: "Print the recovery kit: one page that brings the disks back", Args: command.NoArguments,
 		Long: `Print the recovery kit: a page of plain text with the repository's address and id, its key slots and their checksum, the state of its log, and the
 exact commands that bring the disks back, without a server and at last without Holdfast. It holds no secret. For a secret on paper, make a recovery code
 ("repo key add --recovery-code") and keep it in another place than this page.`,

@@ -12,6 +12,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/cli"
+	"github.com/holdfast-backup/holdfast/internal/cli/command"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 )
 
@@ -41,7 +42,7 @@ const lockDaysMax = 36_500
 func (a *app) repoLocks() *cobra.Command {
 	var point string
 	cmd := &cobra.Command{
-		Use: "locks", Short: "Show how long nobody can remove what a restore point needs", Args: noArguments,
+		Use: "locks", Short: "Show how long nobody can remove what a restore point needs", Args: command.NoArguments,
 		Long: `Show how long nobody can remove what a restore point needs. The storage service is asked about every object: manifest, lists, packs, log entries
 and keys. The horizon is the earliest date among them; a point with one object that is not locked has none. No password is needed;
 with one, log entries that a stranger added do not count.`,
@@ -50,7 +51,7 @@ with one, log entries that a stranger added do not count.`,
 	}
 	a.repoFlags(cmd)
 	cmd.Flags().StringVar(&point, "point", "", "id of the restore point, or the beginning of one")
-	required(cmd, "repo", "point")
+	command.Required(cmd, "repo", "point")
 	return cmd
 }
 

@@ -6,20 +6,18 @@ package main
 
 import (
 	"context"
-	"errors"
 	"io"
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"strings"
 	"syscall"
-	"unicode"
 
 	"github.com/spf13/cobra"
 
-	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/blob/wrap"
 	"github.com/holdfast-backup/holdfast/internal/cli"
+	"github.com/holdfast-backup/holdfast/internal/cli/command"
+	"github.com/holdfast-backup/holdfast/internal/cli/policies"
 	"github.com/holdfast-backup/holdfast/internal/clock"
 )
 
@@ -48,21 +46,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, getenv fu
 		a.console.JSON = a.console.JSON || arg == "--json" || arg == "--json=true"
 	}
 	cmd, err := root.ExecuteContextC(ctx)
-	if err == nil || errors.Is(err, errDamageTold) || errors.Is(err, errMistakesTold) || errors.Is(err, errTold) {
+	if err == nil || command.Told(err) {
 		return cli.ExitCode(err)
 	}
 	a.log().DebugContext(ctx, "the command failed", "error", err)
-	return a.console.Fail(asFlag(cmd, asInput(err)))
+	return a.console.Fail(command.Explained(cmd, err))
 }
-
-// errDamageTold ends a command whose result has told of damage already.
-var errDamageTold = holdfast.Errorf(holdfast.KindCorrupt, "damage was found")
-
-// errMistakesTold ends a command whose result has told of mistakes in its input already.
-var errMistakesTold = holdfast.Errorf(holdfast.KindInvalid, "mistakes were found")
-
-// errTold ends a command whose result has told of its failure already.
-var errTold = holdfast.Errorf(holdfast.KindInternal, "the result says what failed")
 
 // app is what commands share.
 type app struct {
@@ -70,12 +59,11 @@ type app struct {
 	clock   clock.Clock
 	getenv  func(string) string
 
-	azureFile     string
-	inventoryFile string
-	repository    string
-	compression   string
-	passwordFile  string
-	owner         string
+	azureFile    string
+	repository   string
+	compression  string
+	passwordFile string
+	owner        string
 
 	added wrap.Counter // what the command puts into the repository's store
 }
@@ -93,115 +81,13 @@ Work with the twin, a simulated Azure, or with a real one; the file after --azur
   holdfast backup --azure twin/azure.yaml --repo /backups --password-file secret --vm ID`
 
 func (a *app) rootCommand() *cobra.Command {
-	root := a.group("holdfast", "Backup and restore of Azure virtual machines", rootHelp,
-		a.demoCommand(), a.backupCommand(), a.restoreCommand(), a.repoCommand(), a.imageCommand(), a.storageCommand(), a.vmCommand(), a.inventoryCommand(), a.policyCommand(), a.retentionCommand(), a.slaCommand(), a.twinCommand(),
+	root := command.Group(a.console, "holdfast", "Backup and restore of Azure virtual machines", rootHelp,
+		a.demoCommand(), a.backupCommand(), a.restoreCommand(), a.repoCommand(), a.imageCommand(), a.storageCommand(), a.vmCommand(), a.twinCommand(),
 	)
+	root.AddCommand(policies.New(policies.Config{Console: a.console, Clock: a.clock, Cloud: a.cloudInventory})...)
 	root.Version, root.SilenceUsage, root.SilenceErrors = version(), true, true
 	root.PersistentFlags().BoolVar(&a.console.JSON, "json", false, "print the result as one JSON value on the last line")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return command.FlagError(err) })
 	root.CompletionOptions.HiddenDefaultCmd = true
 	return root
-}
-
-// noArguments refuses words that a command does not take.
-func noArguments(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	err := holdfast.Errorf(holdfast.KindInvalid, "%q is not something that %q does", args[0], cmd.CommandPath())
-	if cmd.HasAvailableSubCommands() {
-		return err.WithHint("it does: %s", names(cmd))
-	}
-	return err.WithHint("see: %s --help", cmd.CommandPath())
-}
-
-// names lists the commands below a command.
-func names(cmd *cobra.Command) string {
-	var all []string
-	for _, c := range cmd.Commands() {
-		if c.IsAvailableCommand() {
-			all = append(all, c.Name())
-		}
-	}
-	return strings.Join(all, ", ")
-}
-
-// flagError names the flag at fault.
-func flagError(err error) error {
-	e := holdfast.Errorf(holdfast.KindInvalid, "%s", err.Error()).WithHint("see the command's --help")
-	if _, rest, ok := strings.Cut(err.Error(), "--"); ok {
-		e.Field = strings.TrimRight(strings.FieldsFunc(rest, func(r rune) bool { return r == ' ' || r == '=' || r == '"' })[0], ":,")
-	}
-	return e
-}
-
-// asInput turns cobra's own complaints, which are about the command line, into errors of kind invalid.
-func asInput(err error) error {
-	var e *holdfast.Error
-	if errors.As(err, &e) || errors.Is(err, context.Canceled) {
-		return err
-	}
-	for _, start := range []string{"unknown command", "required flag", "accepts ", "requires at least"} {
-		if strings.HasPrefix(err.Error(), start) {
-			return flagError(err)
-		}
-	}
-	return err
-}
-
-// asFlag names the flag as a person writes it where an error names the input that came from it, and points to the help where
-// there is no better hint.
-func asFlag(cmd *cobra.Command, err error) error {
-	var e *holdfast.Error
-	if !errors.As(err, &e) || e.Field == "" {
-		return err
-	}
-	var flag strings.Builder
-	for _, r := range e.Field {
-		if unicode.IsUpper(r) {
-			flag.WriteByte('-')
-		}
-		flag.WriteRune(unicode.ToLower(r))
-	}
-	name := flag.String()
-	if name == "password" {
-		name = "password-file"
-	}
-	if cmd.Flags().Lookup(name) == nil {
-		return err
-	}
-	e.Field = name
-	if e.Hint == "" {
-		e.Hint = "see: " + cmd.CommandPath() + " --help"
-	}
-	return err
-}
-
-// group makes a command that only holds others. Called alone it shows its help; a script gets an error.
-func (a *app) group(use, short, long string, commands ...*cobra.Command) *cobra.Command {
-	cmd := &cobra.Command{Use: use, Short: short, Long: long, Args: noArguments}
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if !a.console.JSON {
-			return cmd.Help()
-		}
-		return holdfast.Errorf(holdfast.KindInvalid, "%q needs a command", cmd.CommandPath()).WithHint("it does: %s", names(cmd))
-	}
-	cmd.AddCommand(commands...)
-	return cmd
-}
-
-// required marks flags that a command cannot do without.
-func required(cmd *cobra.Command, flags ...string) {
-	previous := cmd.PreRunE
-	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
-		for _, name := range flags {
-			if f := cmd.Flags().Lookup(name); f.Value.String() == "" || f.Value.String() == "[]" { // the latter of a flag with several values
-				return holdfast.Errorf(holdfast.KindInvalid, "--%s is missing: %s", name, f.Usage).WithField(name).WithHint("see: %s --help", cmd.CommandPath())
-			}
-		}
-		if previous != nil {
-			return previous(cmd, args)
-		}
-		return nil
-	}
 }

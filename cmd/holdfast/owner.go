@@ -8,11 +8,12 @@ import (
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/cli"
+	"github.com/holdfast-backup/holdfast/internal/cli/command"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 )
 
 func (a *app) ownerCommand() *cobra.Command {
-	return a.group("owner", "Show and change which installation owns a repository",
+	return command.Group(a.console, "owner", "Show and change which installation owns a repository",
 		`A repository belongs to one installation, or to nobody: then whoever has a key may write. Once it is owned, only its owner publishes, removes and
 changes keys; readers are never refused. Which installation a command writes as is said by --owner ID or HOLDFAST_OWNER.`,
 		a.ownerShow(), a.ownerTakeOver())
@@ -20,7 +21,7 @@ changes keys; readers are never refused. Which installation a command writes as 
 
 func (a *app) ownerShow() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "show", Short: "Show who owns a repository", Args: noArguments,
+		Use: "show", Short: "Show who owns a repository", Args: command.NoArguments,
 		Example: `  holdfast repo owner show --repo /backups --password-file secret`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r, err := a.openRepository(cmd.Context())
@@ -37,7 +38,7 @@ func (a *app) ownerShow() *cobra.Command {
 func (a *app) ownerTakeOver() *cobra.Command {
 	var from string
 	cmd := &cobra.Command{
-		Use: "take-over", Short: "Make an installation the owner", Args: noArguments,
+		Use: "take-over", Short: "Make an installation the owner", Args: command.NoArguments,
 		Long: `Make the installation named by --owner (or HOLDFAST_OWNER) the owner of a repository. If it is owned already, --from names the present owner: that is the
 confirmation. From then on what the old owner publishes, removes or changes is refused, also what its running backups have uploaded.`,
 		Example: `  holdfast repo owner take-over --repo /backups --password-file secret --owner site-a

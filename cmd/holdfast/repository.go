@@ -10,13 +10,14 @@ import (
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/cli"
+	"github.com/holdfast-backup/holdfast/internal/cli/command"
 	"github.com/holdfast-backup/holdfast/internal/cli/show"
 	"github.com/holdfast-backup/holdfast/internal/export"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 )
 
 func (a *app) repoCommand() *cobra.Command {
-	return a.group("repo", "Make, look into, check and read repositories",
+	return command.Group(a.console, "repo", "Make, look into, check and read repositories",
 		`Work on a repository with nothing but its storage and its password: no server and, for local folders, no cloud is needed.`,
 		a.repoInit(), a.repoInfo(), a.repoPoints(), a.repoVerify(), a.repoRebuildIndex(), a.repoExport(), a.repoLocks(), a.repoRemove(), a.repoCollect(),
 		a.keyCommand(), a.ownerCommand(), a.repoKit())
@@ -25,7 +26,7 @@ func (a *app) repoCommand() *cobra.Command {
 func (a *app) repoInit() *cobra.Command {
 	var o repo.InitOptions
 	cmd := &cobra.Command{
-		Use: "init", Short: "Make a repository", Args: noArguments,
+		Use: "init", Short: "Make a repository", Args: command.NoArguments,
 		Example: `  holdfast repo init --repo /backups --password-file secret
   holdfast repo init --repo azblob://shopvault/backups/eu --azure azure.yaml --password-file secret
   holdfast repo init --repo /backups --azure azure.yaml --vault-key https://shop.vault.azure.net/keys/backup`,
@@ -83,7 +84,7 @@ func mustBeEmpty(ctx context.Context, store openStore) error {
 
 func (a *app) repoInfo() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "info", Short: "Show what a repository is and holds", Args: noArguments,
+		Use: "info", Short: "Show what a repository is and holds", Args: command.NoArguments,
 		Example: `  holdfast repo info --repo /backups --password-file secret`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r, err := a.openRepository(cmd.Context())
@@ -132,7 +133,7 @@ func (a *app) tellInfo(ctx context.Context, r *repo.Repository) error {
 func (a *app) repoPoints() *cobra.Command {
 	var vm string
 	cmd := &cobra.Command{
-		Use: "points", Short: "List the restore points, oldest first", Args: noArguments,
+		Use: "points", Short: "List the restore points, oldest first", Args: command.NoArguments,
 		Example: `  holdfast repo points --repo /backups --password-file secret --vm web-1`,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.listPoints(cmd.Context(), vm) },
 	}
@@ -229,7 +230,7 @@ func (a *app) listPoints(ctx context.Context, vm string) error {
 
 func (a *app) repoRebuildIndex() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "rebuild-index", Short: "Make the index anew from the packs", Args: noArguments,
+		Use: "rebuild-index", Short: "Make the index anew from the packs", Args: command.NoArguments,
 		Long: `Make the index anew from the packs. The index is a cache: when it is lost or damaged, restoring still works, but duplicates are not
 found any more.`,
 		Example: `  holdfast repo rebuild-index --repo /backups --password-file secret`,
@@ -263,7 +264,7 @@ func (a *app) rebuildIndex(ctx context.Context) error {
 		return err
 	}
 	if len(result.Damaged) > 0 {
-		return errDamageTold
+		return command.ErrDamageTold
 	}
 	return nil
 }
@@ -272,7 +273,7 @@ func (a *app) repoExport() *cobra.Command {
 	var point, disk, out, format string
 	var force bool
 	cmd := &cobra.Command{
-		Use: "export", Short: "Write a disk of a restore point to a file", Args: noArguments,
+		Use: "export", Short: "Write a disk of a restore point to a file", Args: command.NoArguments,
 		Long: `Write a disk of a restore point to a sparse file, without any cloud: raw (the bare disk content), or vhd (a fixed VHD that qemu-img
 and Azure read).`,
 		Example: `  holdfast repo export --repo /backups --password-file secret --point 20260301-120000-1a2b3c4d --disk os --out web-1.img
@@ -288,7 +289,7 @@ and Azure read).`,
 	flags.StringVar(&out, "out", "", "file to write")
 	flags.StringVar(&format, "format", string(export.Raw), "raw or vhd")
 	flags.BoolVar(&force, "force", false, "replace a file that exists")
-	required(cmd, "repo", "point", "disk", "out")
+	command.Required(cmd, "repo", "point", "disk", "out")
 	return cmd
 }
 

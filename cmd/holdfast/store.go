@@ -12,6 +12,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/blob/blobtest"
 	"github.com/holdfast-backup/holdfast/internal/blob/wrap"
 	"github.com/holdfast-backup/holdfast/internal/cli"
+	"github.com/holdfast-backup/holdfast/internal/cli/command"
 	"github.com/holdfast-backup/holdfast/internal/image"
 )
 
@@ -43,8 +44,8 @@ with --changes: lines of offset and length in bytes. Then only that is read, and
 	backup.Flags().StringVar(&config.Name, "name", "", "name under which the repository knows the machine")
 	backup.Flags().StringVar(&config.Changes, "changes", "", "file with the ranges that changed: lines of offset and length in bytes")
 	backup.Flags().StringVar(&since, "since", "", "restore point that --changes counts from")
-	required(backup, "repo", "name")
-	return a.group("image", "Back up disk images", "", backup)
+	command.Required(backup, "repo", "name")
+	return command.Group(a.console, "image", "Back up disk images", "", backup)
 }
 
 func (a *app) backupImage(ctx context.Context, config image.Config, lockFor string) error {
@@ -73,7 +74,7 @@ func (a *app) backupImage(ctx context.Context, config image.Config, lockFor stri
 
 func (a *app) storageCommand() *cobra.Command {
 	check := &cobra.Command{
-		Use: "check", Short: "Run the conformance suite against a store", Args: noArguments,
+		Use: "check", Short: "Run the conformance suite against a store", Args: command.NoArguments,
 		Long: `Run the conformance suite against a store: does it keep the promises that a repository rests on? Objects are made under a folder of their own
 and removed again.`,
 		Example: `  holdfast storage check --repo /backups
@@ -81,7 +82,7 @@ and removed again.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.checkStorage(cmd.Context()) },
 	}
 	a.repoFlags(check)
-	return a.group("storage", "Check object stores", "", check)
+	return command.Group(a.console, "storage", "Check object stores", "", check)
 }
 
 // checkRow is one rule in the result of `storage check`.
@@ -126,7 +127,7 @@ func (a *app) checkStorage(ctx context.Context) error {
 		return err
 	}
 	if !result.OK {
-		return errTold
+		return command.ErrTold
 	}
 	return nil
 }
@@ -146,12 +147,12 @@ func (a *app) tellCheck(c blobtest.Check) {
 
 func (a *app) vmCommand() *cobra.Command {
 	list := &cobra.Command{
-		Use: "list", Short: "List the virtual machines that the account sees", Args: noArguments,
+		Use: "list", Short: "List the virtual machines that the account sees", Args: command.NoArguments,
 		Example: `  holdfast vm list --azure azure.yaml`,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.listVMs(cmd.Context()) },
 	}
 	a.azureFlag(list)
-	return a.group("vm", "Look at virtual machines", "", list)
+	return command.Group(a.console, "vm", "Look at virtual machines", "", list)
 }
 
 // vmRow is a machine in the result of `vm list`.

@@ -12,13 +12,14 @@ import (
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/cli"
+	"github.com/holdfast-backup/holdfast/internal/cli/command"
 	"github.com/holdfast-backup/holdfast/internal/twin"
 	"github.com/holdfast-backup/holdfast/internal/twin/control"
 )
 
 func (a *app) twinCommand() *cobra.Command {
-	disk := a.group("disk", "Write and read disks as their guests would", "", a.twinDiskWrite(), a.twinDiskRead())
-	return a.group("twin", "A simulated Azure on this machine",
+	disk := command.Group(a.console, "disk", "Write and read disks as their guests would", "", a.twinDiskWrite(), a.twinDiskRead())
+	return command.Group(a.console, "twin", "A simulated Azure on this machine",
 		`The twin is a simulated Azure: ARM, Entra, managed-disk data and Blob over real HTTP on loopback, with the platform's rules and its bad
 manners. Holdfast, Microsoft's SDKs and other clients work against it.`,
 		a.twinServe(), disk, a.twinResources())
@@ -28,7 +29,7 @@ func (a *app) twinServe() *cobra.Command {
 	var config twin.Config
 	var snapshotRate bool
 	cmd := &cobra.Command{
-		Use: "serve", Short: "Serve a twin until it is stopped", Args: noArguments,
+		Use: "serve", Short: "Serve a twin until it is stopped", Args: command.NoArguments,
 		Long: `Serve a twin until it is stopped. It prints "ready" when it answers, and writes DIR/azure.yaml, which --azure takes. Ports, credentials
 and all state stay the same in DIR across restarts.`,
 		Example: `  holdfast twin serve --dir twin --estate estate.yaml`,
@@ -47,7 +48,7 @@ and all state stay the same in DIR across restarts.`,
 	flags.BoolVar(&config.Options.RateLimitsOff, "no-rate-limits", false, "no token buckets at ARM and Resource Graph")
 	flags.BoolVar(&snapshotRate, "snapshot-rate", false, "refuse more than 7 snapshots of a disk in 5 minutes, as Azure does")
 	flags.StringVar(&config.Options.DiskVersion, "disk-version", "", "newest x-ms-version that disk endpoints accept (default: the newest there is)")
-	required(cmd, "dir")
+	command.Required(cmd, "dir")
 	return cmd
 }
 
@@ -79,7 +80,7 @@ func (a *app) twinDiskWrite() *cobra.Command {
 	var dir, disk, source string
 	var offset int64
 	cmd := &cobra.Command{
-		Use: "write", Short: "Write a file's bytes into a disk", Args: noArguments,
+		Use: "write", Short: "Write a file's bytes into a disk", Args: command.NoArguments,
 		Example: `  holdfast twin disk write --dir twin --disk ID --offset 1048576 --file block.bin`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.writeTwinDisk(cmd.Context(), dir, disk, offset, source)
@@ -90,7 +91,7 @@ func (a *app) twinDiskWrite() *cobra.Command {
 	flags.StringVar(&disk, "disk", "", "ARM id of the disk")
 	flags.Int64Var(&offset, "offset", 0, "where to write, in bytes")
 	flags.StringVar(&source, "file", "", "file whose bytes are written; - is standard input")
-	required(cmd, "dir", "disk", "file")
+	command.Required(cmd, "dir", "disk", "file")
 	return cmd
 }
 
@@ -138,7 +139,7 @@ func (a *app) writeTwinDisk(ctx context.Context, dir, disk string, offset int64,
 func (a *app) twinDiskRead() *cobra.Command {
 	var dir, disk, out string
 	cmd := &cobra.Command{
-		Use: "read", Short: "Read a disk out into a sparse raw file", Args: noArguments,
+		Use: "read", Short: "Read a disk out into a sparse raw file", Args: command.NoArguments,
 		Example: `  holdfast twin disk read --dir twin --disk ID --out disk.img`,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.readTwinDisk(cmd.Context(), dir, disk, out) },
 	}
@@ -146,7 +147,7 @@ func (a *app) twinDiskRead() *cobra.Command {
 	flags.StringVar(&dir, "dir", "", "folder of a running twin")
 	flags.StringVar(&disk, "disk", "", "ARM id of the disk or snapshot")
 	flags.StringVar(&out, "out", "", "file to write")
-	required(cmd, "dir", "disk", "out")
+	command.Required(cmd, "dir", "disk", "out")
 	return cmd
 }
 
@@ -174,13 +175,13 @@ func (a *app) readTwinDisk(ctx context.Context, dir, disk, out string) error {
 func (a *app) twinResources() *cobra.Command {
 	var dir string
 	cmd := &cobra.Command{
-		Use: "resources", Short: "List every resource that exists", Args: noArguments,
+		Use: "resources", Short: "List every resource that exists", Args: command.NoArguments,
 		Long:    `List every resource that exists, with its active SAS: what a leak check looks at.`,
 		Example: `  holdfast twin resources --dir twin`,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.listTwinResources(cmd.Context(), dir) },
 	}
 	cmd.Flags().StringVar(&dir, "dir", "", "folder of a running twin")
-	required(cmd, "dir")
+	command.Required(cmd, "dir")
 	return cmd
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/cli/command"
 	"github.com/holdfast-backup/holdfast/internal/cli/show"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 )
@@ -27,7 +28,7 @@ const readPrice = 0.004
 func (a *app) repoVerify() *cobra.Command {
 	var f verifyFlags
 	cmd := &cobra.Command{
-		Use: "verify", Short: "Check a repository for damage", Args: noArguments,
+		Use: "verify", Short: "Check a repository for damage", Args: command.NoArguments,
 		Long: `Check a repository for damage. Level 1 reads all stored bytes and needs no password; level 2 decrypts everything and follows
 every restore point to its last chunk. Without --level: 2 when the password is given, else 1. With the password the log keeps what was
 proven, and the next backups heal what is damaged. The exit code is 4 when damage is found.
@@ -137,7 +138,7 @@ func (a *app) verifyShare(ctx context.Context, f verifyFlags) error {
 func (a *app) tellVerification(result show.Verification) error {
 	err := a.console.Result(result, result.Tell)
 	if err == nil && !result.OK {
-		return errDamageTold
+		return command.ErrDamageTold
 	}
 	return err
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/blob/azblob"
 	"github.com/holdfast-backup/holdfast/internal/blob/file"
 	"github.com/holdfast-backup/holdfast/internal/blob/wrap"
+	"github.com/holdfast-backup/holdfast/internal/cli/command"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 )
 
@@ -31,9 +32,7 @@ func version() string {
 }
 
 // azureFlag adds --azure.
-func (a *app) azureFlag(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&a.azureFile, "azure", "", "file that says which Azure to work with (or HOLDFAST_AZURE)")
-}
+func (a *app) azureFlag(cmd *cobra.Command) { command.AzureFlag(cmd, &a.azureFile) }
 
 // repoFlags adds what every command on a repository takes.
 func (a *app) repoFlags(cmd *cobra.Command) {
@@ -41,7 +40,7 @@ func (a *app) repoFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&a.passwordFile, "password-file", "", "file with the repository's password (or HOLDFAST_REPO_PASSWORD with the password itself)")
 	cmd.Flags().StringVar(&a.owner, "owner", "", "installation that the command writes as, where the repository has an owner (or HOLDFAST_OWNER)")
 	a.azureFlag(cmd)
-	required(cmd, "repo")
+	command.Required(cmd, "repo")
 }
 
 // writeFlags are the flags of commands that write restore points.
@@ -64,6 +63,17 @@ func (a *app) azureClient() (*azure.Client, error) {
 		return nil, err
 	}
 	return azure.New(config, azure.Options{Clock: a.clock, Log: a.log()})
+}
+
+// cloudInventory takes stock of what the cloud holds that a file describes.
+func (a *app) cloudInventory(ctx context.Context, azureFile string) (holdfast.Inventory, error) {
+	a.azureFile = azureFile
+	client, err := a.azureClient()
+	if err != nil {
+		return holdfast.Inventory{}, err
+	}
+	defer client.CloseIdleConnections()
+	return client.Inventory(ctx)
 }
 
 // log returns the logger for people: warnings on standard error. HOLDFAST_LOG=debug shows everything.

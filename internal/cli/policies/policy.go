@@ -1,4 +1,4 @@
-package main
+package policies
 
 import (
 	"encoding/json"
@@ -9,13 +9,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/cli/command"
 	"github.com/holdfast-backup/holdfast/internal/cli/show"
 	"github.com/holdfast-backup/holdfast/internal/document"
 )
 
-func (a *app) policyCommand() *cobra.Command {
-	return a.group("policy", "Work with documents: policies, templates, repositories, settings", "",
-		a.policyCheckCommand(), a.policyPreviewCommand(), a.policySchemaCommand(), a.policyScopeCommand(),
+func (c *commands) policyCommand() *cobra.Command {
+	return command.Group(c.console, "policy", "Work with documents: policies, templates, repositories, settings", "",
+		c.policyCheckCommand(), c.policyPreviewCommand(), c.policySchemaCommand(), c.policyScopeCommand(),
 	)
 }
 
@@ -26,10 +27,10 @@ func documentsFlag(cmd *cobra.Command, files *[]string) {
 
 // documents reads what -f names as one set, and tells people what is worth a note. Mistakes are one error of kind invalid that
 // the console tells one by one.
-func (a *app) documents(files []string) (holdfast.Documents, error) {
+func (c *commands) documents(files []string) (holdfast.Documents, error) {
 	d, notes, err := readDocuments(files)
 	for _, n := range notes {
-		a.console.Note("%s", noteLine(n))
+		c.console.Note("%s", noteLine(n))
 	}
 	return d, err
 }
@@ -54,36 +55,36 @@ func noteLine(n document.Note) string {
 	return string(n.Level) + ": " + at + n.Text
 }
 
-func (a *app) policyCheckCommand() *cobra.Command {
+func (c *commands) policyCheckCommand() *cobra.Command {
 	var files []string
 	check := &cobra.Command{
-		Use: "check", Short: "Check documents, and say what they will do", Args: noArguments,
+		Use: "check", Short: "Check documents, and say what they will do", Args: command.NoArguments,
 		Long: `Check documents as one set, and say in sentences what they will do. Every mistake is told with its file, line, column and field, and what is
 accepted there; the exit code is 2 then. Nothing is asked of Azure, and no secret is looked up.`,
 		Example: `  holdfast policy check -f policies.yaml
   holdfast policy check -f policies/ -f repositories.yaml --json`,
-		RunE: func(*cobra.Command, []string) error { return a.checkPolicies(files) },
+		RunE: func(*cobra.Command, []string) error { return c.checkPolicies(files) },
 	}
 	documentsFlag(check, &files)
 	return check
 }
 
-func (a *app) checkPolicies(files []string) error {
+func (c *commands) checkPolicies(files []string) error {
 	d, notes, err := readDocuments(files)
 	var mistakes document.Mistakes
 	if err != nil && !errors.As(err, &mistakes) {
 		return err
 	}
 	result := show.NewCheck(d, notes, mistakes)
-	if err := a.console.Result(result, result.Tell); err != nil || result.OK {
+	if err := c.console.Result(result, result.Tell); err != nil || result.OK {
 		return err
 	}
-	return errMistakesTold
+	return command.ErrMistakesTold
 }
 
-func (a *app) policySchemaCommand() *cobra.Command {
+func (c *commands) policySchemaCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "schema", Short: "Print the JSON Schema of documents, for editors", Args: noArguments,
+		Use: "schema", Short: "Print the JSON Schema of documents, for editors", Args: command.NoArguments,
 		Long: `Print the JSON Schema of documents, by which editors complete and check them while they are written. A document says where its schema is in its
 first line: # yaml-language-server: $schema=documents.schema.json`,
 		Example: `  holdfast policy schema > documents.schema.json`,
@@ -92,7 +93,7 @@ first line: # yaml-language-server: $schema=documents.schema.json`,
 			if err != nil {
 				return err
 			}
-			return a.console.Result(json.RawMessage(schema), func(w io.Writer) error {
+			return c.console.Result(json.RawMessage(schema), func(w io.Writer) error {
 				_, err := w.Write(schema)
 				return err
 			})

@@ -1,4 +1,4 @@
-package main
+package policies
 
 import (
 	"bufio"
@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/cli/command"
 	"github.com/holdfast-backup/holdfast/internal/cli/show"
 	"github.com/holdfast-backup/holdfast/internal/cost"
 	"github.com/holdfast-backup/holdfast/internal/preview"
@@ -29,10 +30,10 @@ type previewFlags struct {
 	assumed cost.Assumptions
 }
 
-func (a *app) policyPreviewCommand() *cobra.Command {
+func (c *commands) policyPreviewCommand() *cobra.Command {
 	o := previewFlags{assumed: cost.DefaultAssumptions()}
 	cmd := &cobra.Command{
-		Use: "preview", Short: "Show what policies will do, before they are saved", Args: noArguments,
+		Use: "preview", Short: "Show what policies will do, before they are saved", Args: command.NoArguments,
 		Long: `Show what policies will do: every run, point and removal of the days to come, with its reason; what is kept at the end; what it
 costs; which limits of Azure it comes near; on which days the clocks change. The engines are those that will carry the policies out, on a virtual
 clock, in a world in which every session succeeds at once. Nothing is changed anywhere.
@@ -44,10 +45,10 @@ With --json each event is a line of its own: {"at","vm","policy","event","slot",
 		Example: `  holdfast policy preview -f examples/policies --inventory inventory.json
   holdfast policy preview -f new.yaml --against policies.yaml --azure azure.yaml --days 90
   holdfast policy preview -f policies.yaml --inventory inventory.json --from 2026-03-01T00:00:00Z --days 400 --json > events.jsonl`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.policyPreview(cmd.Context(), o) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return c.policyPreview(cmd.Context(), o) },
 	}
 	documentsFlag(cmd, &o.files)
-	a.inventoryFlags(cmd)
+	c.inventoryFlags(cmd)
 	flags := cmd.Flags()
 	flags.StringArrayVar(&o.against, "against", nil, "file or folder with other documents, to show the difference to them; may be given several times")
 	flags.StringVar(&o.points, "points", "", "file with the restore points that exist")
@@ -61,16 +62,16 @@ With --json each event is a line of its own: {"at","vm","policy","event","slot",
 }
 
 // policyPreview reads what the world is made of and shows what happens in it.
-func (a *app) policyPreview(ctx context.Context, o previewFlags) error {
-	from, until, err := a.previewRange(o)
+func (c *commands) policyPreview(ctx context.Context, o previewFlags) error {
+	from, until, err := c.previewRange(o)
 	if err != nil {
 		return err
 	}
-	documents, err := a.documents(o.files)
+	documents, err := c.documents(o.files)
 	if err != nil {
 		return err
 	}
-	in, err := a.previewWorld(ctx, o)
+	in, err := c.previewWorld(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -80,21 +81,21 @@ func (a *app) policyPreview(ctx context.Context, o previewFlags) error {
 		return err
 	}
 	if len(o.against) == 0 {
-		return a.showPreview(ctx, after, until)
+		return c.showPreview(ctx, after, until)
 	}
-	if in.Documents, err = a.documents(o.against); err != nil {
+	if in.Documents, err = c.documents(o.against); err != nil {
 		return err
 	}
 	before, err := preview.New(in, from)
 	if err != nil {
 		return err
 	}
-	return a.showDifference(ctx, before, after, until)
+	return c.showDifference(ctx, before, after, until)
 }
 
 // previewRange reads --from and --days.
-func (a *app) previewRange(o previewFlags) (from, until time.Time, err error) {
-	from = a.clock.Now().UTC().Truncate(time.Second)
+func (c *commands) previewRange(o previewFlags) (from, until time.Time, err error) {
+	from = c.clock.Now().UTC().Truncate(time.Second)
 	if o.from != "" {
 		if from, err = parseInstant(o.from, "from"); err != nil {
 			return from, until, err
@@ -118,7 +119,7 @@ func parseInstant(text, flag string) (time.Time, error) {
 }
 
 // previewWorld reads all but the documents.
-func (a *app) previewWorld(ctx context.Context, o previewFlags) (preview.Input, error) {
+func (c *commands) previewWorld(ctx context.Context, o previewFlags) (preview.Input, error) {
 	in := preview.Input{Assumptions: o.assumed}
 	var err error
 	if in.Prices, err = readPrices(o.prices); err != nil {
@@ -129,7 +130,7 @@ func (a *app) previewWorld(ctx context.Context, o previewFlags) (preview.Input, 
 			return in, err
 		}
 	}
-	in.Inventory, err = a.inventory(ctx)
+	in.Inventory, err = c.inventory(ctx)
 	return in, err
 }
 
@@ -145,14 +146,14 @@ func readPrices(path string) (*cost.Prices, error) {
 }
 
 // showPreview streams the events to scripts, and shows people a calendar and a summary.
-func (a *app) showPreview(ctx context.Context, p *preview.Preview, until time.Time) error {
-	out := bufio.NewWriter(a.console.Out)
+func (c *commands) showPreview(ctx context.Context, p *preview.Preview, until time.Time) error {
+	out := bufio.NewWriter(c.console.Out)
 	var buffer []byte
 	for e, err := range p.Run(until) {
 		if err == nil {
 			err = ctx.Err()
 		}
-		if err == nil && a.console.JSON {
+		if err == nil && c.console.JSON {
 			buffer, err = e.Lines(buffer[:0])
 			if err == nil {
 				_, err = out.Write(buffer)
@@ -162,15 +163,15 @@ func (a *app) showPreview(ctx context.Context, p *preview.Preview, until time.Ti
 			return err
 		}
 	}
-	if err := a.concludePreview(out, p.Summary()); err != nil {
+	if err := c.concludePreview(out, p.Summary()); err != nil {
 		return err
 	}
 	return out.Flush()
 }
 
 // concludePreview ends a preview: to scripts with events more, to people with all there is.
-func (a *app) concludePreview(out io.Writer, s preview.Summary) error {
-	if !a.console.JSON {
+func (c *commands) concludePreview(out io.Writer, s preview.Summary) error {
+	if !c.console.JSON {
 		return show.Preview(out, s)
 	}
 	for _, e := range s.Conclusions() {
@@ -186,17 +187,17 @@ func (a *app) concludePreview(out io.Writer, s preview.Summary) error {
 }
 
 // showDifference streams what differs to scripts, with a field change in front, and shows people what that comes to.
-func (a *app) showDifference(ctx context.Context, before, after *preview.Preview, until time.Time) error {
-	out := bufio.NewWriter(a.console.Out)
+func (c *commands) showDifference(ctx context.Context, before, after *preview.Preview, until time.Time) error {
+	out := bufio.NewWriter(c.console.Out)
 	lost := preview.LostByEdit(before, after)
 	counts := show.Differences{}
 	var buffer []byte
-	for c, err := range preview.Compare(before, after, until) {
+	for change, err := range preview.Compare(before, after, until) {
 		if err == nil {
 			err = ctx.Err()
 		}
-		if err == nil && a.console.JSON {
-			buffer, err = c.Lines(buffer[:0])
+		if err == nil && c.console.JSON {
+			buffer, err = change.Lines(buffer[:0])
 			if err == nil {
 				_, err = out.Write(buffer)
 			}
@@ -204,9 +205,9 @@ func (a *app) showDifference(ctx context.Context, before, after *preview.Preview
 		if err != nil {
 			return err
 		}
-		counts.Add(c)
+		counts.Add(change)
 	}
-	if !a.console.JSON {
+	if !c.console.JSON {
 		if err := show.Difference(out, counts, lost, before.Summary(), after.Summary()); err != nil {
 			return err
 		}

@@ -1,4 +1,4 @@
-package main
+package policies
 
 import (
 	"io"
@@ -10,40 +10,41 @@ import (
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/civil"
+	"github.com/holdfast-backup/holdfast/internal/cli/command"
 	"github.com/holdfast-backup/holdfast/internal/cli/show"
 	"github.com/holdfast-backup/holdfast/internal/retention"
 	"github.com/holdfast-backup/holdfast/internal/schedule"
 )
 
-func (a *app) retentionCommand() *cobra.Command {
-	return a.group("retention", "Which restore points stay, and why", "", a.retentionExplainCommand())
+func (c *commands) retentionCommand() *cobra.Command {
+	return command.Group(c.console, "retention", "Which restore points stay, and why", "", c.retentionExplainCommand())
 }
 
-func (a *app) retentionExplainCommand() *cobra.Command {
+func (c *commands) retentionExplainCommand() *cobra.Command {
 	var points, at string
 	var files []string
 	cmd := &cobra.Command{
-		Use: "explain", Short: "Say of each restore point whether it stays, why, and until when", Args: noArguments,
+		Use: "explain", Short: "Say of each restore point whether it stays, why, and until when", Args: command.NoArguments,
 		Long: `Say of each restore point of a list whether it stays, why, and until when, or why it goes, if a session closed and the daily pass ran
 at that moment. Nothing is removed. Each machine is looked at alone, by the rules of the policy that made its newest point; when no
 document has that policy any more, by the rules stored with its points.`,
 		Example: `  holdfast retention explain --points points.json -f policies.yaml
   holdfast retention explain --points points.json -f policies.yaml --at 2026-05-01T00:15:00Z --json`,
-		RunE: func(*cobra.Command, []string) error { return a.explainRetention(points, files, at) },
+		RunE: func(*cobra.Command, []string) error { return c.explainRetention(points, files, at) },
 	}
 	cmd.Flags().StringVar(&points, "points", "", "file with restore points: a JSON array, or one JSON object after the other")
 	cmd.Flags().StringVar(&at, "at", "", "the moment, such as 2026-05-01T00:15:00Z (default: now)")
 	documentsFlag(cmd, &files)
-	required(cmd, "points")
+	command.Required(cmd, "points")
 	return cmd
 }
 
-func (a *app) explainRetention(file string, documents []string, at string) error {
-	now, err := a.moment(at)
+func (c *commands) explainRetention(file string, documents []string, at string) error {
+	now, err := c.moment(at)
 	if err != nil {
 		return err
 	}
-	d, err := a.documents(documents)
+	d, err := c.documents(documents)
 	if err != nil {
 		return err
 	}
@@ -55,13 +56,13 @@ func (a *app) explainRetention(file string, documents []string, at string) error
 	if err != nil {
 		return err
 	}
-	return a.console.Result(explained, func(w io.Writer) error { return explained.Tell(w) })
+	return c.console.Result(explained, func(w io.Writer) error { return explained.Tell(w) })
 }
 
 // moment reads what --at says; now where it says nothing.
-func (a *app) moment(at string) (time.Time, error) {
+func (c *commands) moment(at string) (time.Time, error) {
 	if at == "" {
-		return a.clock.Now(), nil
+		return c.clock.Now(), nil
 	}
 	return parseInstant(at, "at")
 }

@@ -1,4 +1,4 @@
-package main
+package policies
 
 import (
 	"io"
@@ -7,34 +7,35 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/cli/command"
 	"github.com/holdfast-backup/holdfast/internal/cli/show"
 	"github.com/holdfast-backup/holdfast/internal/sla/replay"
 )
 
-func (a *app) slaCommand() *cobra.Command {
-	return a.group("sla", "What SLA policies asked for, and what share of it came", "", a.slaReplayCommand())
+func (c *commands) slaCommand() *cobra.Command {
+	return command.Group(c.console, "sla", "What SLA policies asked for, and what share of it came", "", c.slaReplayCommand())
 }
 
-func (a *app) slaReplayCommand() *cobra.Command {
+func (c *commands) slaReplayCommand() *cobra.Command {
 	var files []string
 	var events string
 	cmd := &cobra.Command{
-		Use: "replay", Short: "Judge what happened, from a file of events", Args: noArguments,
+		Use: "replay", Short: "Judge what happened, from a file of events", Args: command.NoArguments,
 		Long: `Judge what happened, from a file of events. Every line of the file is one event as a JSON object, in order of time: versions of policies,
 machines that join and leave, sessions, points, proofs, downtimes. Policies and templates are those of the documents after -f. The
 result is the ledger of an SLA: each expectation with how it ended and why, and the ratios of each day, week and month.`,
 		Example: `  holdfast sla replay --events events.jsonl -f policies.yaml
   holdfast sla replay --events events.jsonl -f policies/ --json`,
-		RunE: func(*cobra.Command, []string) error { return a.slaReplay(events, files) },
+		RunE: func(*cobra.Command, []string) error { return c.slaReplay(events, files) },
 	}
 	documentsFlag(cmd, &files)
 	cmd.Flags().StringVar(&events, "events", "", "file with an event on each line")
-	required(cmd, "events")
+	command.Required(cmd, "events")
 	return cmd
 }
 
-func (a *app) slaReplay(events string, files []string) error {
-	documents, err := a.documents(files)
+func (c *commands) slaReplay(events string, files []string) error {
+	documents, err := c.documents(files)
 	if err != nil {
 		return err
 	}
@@ -51,5 +52,5 @@ func (a *app) slaReplay(events string, files []string) error {
 	if err != nil {
 		return err
 	}
-	return a.console.Result(result, func(w io.Writer) error { return show.Replay(w, result) })
+	return c.console.Result(result, func(w io.Writer) error { return show.Replay(w, result) })
 }
