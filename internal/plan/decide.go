@@ -139,10 +139,11 @@ func (d *decision) newer(p *policy, r Again) bool {
 			key.Kind = holdfast.PointBackup
 		}
 	}
-	return slices.ContainsFunc(p.due(key, r.Slot, d.now), func(s dueSlot) bool { return s.makesAllOf(r.Makes) })
+	return slices.ContainsFunc(p.due(key, r.Slot, d.now), func(s dueSlot) bool { return s.Covers(r.Makes) })
 }
 
-func (i Intent) makesAllOf(wanted []Making) bool {
+// Covers reports whether the session makes all of some points: of each kind, and in each repository.
+func (i Intent) Covers(wanted []Making) bool {
 	for _, w := range wanted {
 		if !slices.ContainsFunc(i.Makes, func(m Making) bool { return m.Kind == w.Kind && m.Repository == w.Repository }) {
 			return false

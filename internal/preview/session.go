@@ -62,7 +62,7 @@ func (p *Preview) sessionOf(g *group, i plan.Intent, now time.Time) error {
 			continue
 		}
 		if !made.Temporary {
-			p.emit(Event{At: now, Policy: i.Policy, Name: Name(m.Kind), Slot: i.Slot, Point: made.ID, Flags: made.Flags, Reason: g.reasonOf(made), Machines: g.ids})
+			p.emit(Event{At: now, Policy: i.Policy, Name: Name(m.Kind), Slot: i.Slot, Point: made.ID, Flags: made.Flags, Reason: MadeReason(made.Kind, made.Repository), Machines: g.ids})
 		}
 		if err := p.durable(g, made, i.Slot, now); err != nil {
 			return err
@@ -179,13 +179,13 @@ func pointID(slot time.Time, m plan.Making) holdfast.PointID {
 	return holdfast.PointID(id)
 }
 
-// reasonOf says why a point is made, or what it is made of.
-func (g *group) reasonOf(made retention.Point) string {
-	switch made.Kind {
+// MadeReason says what a point is made of, and where to.
+func MadeReason(kind holdfast.PointKind, repository string) string {
+	switch kind {
 	case holdfast.PointBackup:
-		return "to " + made.Repository
+		return "to " + repository
 	case holdfast.PointArchive:
-		return "to " + made.Repository + ", of the newest backup"
+		return "to " + repository + ", of the newest backup"
 	case holdfast.PointSnapshot:
 	}
 	return ""

@@ -1,0 +1,213 @@
+package protect
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/database"
+	"github.com/holdfast-backup/holdfast/internal/plan"
+	"github.com/holdfast-backup/holdfast/internal/preview"
+	"github.com/holdfast-backup/holdfast/internal/retention"
+	"github.com/holdfast-backup/holdfast/internal/sla"
+	"github.com/holdfast-backup/holdfast/internal/store"
+)
+
+// began tells the ledger that an attempt for a slot began.
+func (i *item) began(ctx context.Context, m plan.Making) error {
+	return i.write(ctx, func(ctx context.Context, tx database.Tx, now time.Time) error {
+		if i.kind != holdfast.PolicySLA || i.c.Session.Manual {
+			return nil
+		}
+		return store.AppendLedger(ctx, tx, sla.SessionStarted{At: now, Work: i.work(m.Kind)})
+	})
+}
+
+// work names what the ledger is told about.
+func (i *item) work(kind holdfast.PointKind) sla.Work {
+	return sla.Work{Policy: i.policy.Name, Machine: i.c.VM, Kind: kind, Slot: i.c.Session.Slot}
+}
+
+// write runs a transaction that is refused when another worker has taken the item over.
+func (i *item) write(ctx context.Context, do func(ctx context.Context, tx database.Tx, now time.Time) error) error {
+	return i.p.config.Database.Write(ctx, func(ctx context.Context, tx database.Tx) error {
+		if err := store.Fence(ctx, tx, i.c.SessionItem); err != nil {
+			return err
+		}
+		return do(ctx, tx, i.p.now())
+	})
+}
+
+// snapshot makes the snapshot point of the session, or finds the one that an earlier attempt made. Who fails once in an attempt is not asked
+// again in it.
+func (i *item) snapshot(ctx context.Context, m plan.Making) (holdfast.SnapshotSet, error) {
+	if i.noSource != nil {
+		return holdfast.SnapshotSet{}, i.noSource
+	}
+	set, err := i.snapshotOnce(ctx, m)
+	i.noSource = err
+	return set, err
+}
+
+func (i *item) snapshotOnce(ctx context.Context, m plan.Making) (holdfast.SnapshotSet, error) {
+	flags := holdfast.Flags(0)
+	row, found, err := i.made(ctx, m)
+	if err != nil {
+		return holdfast.SnapshotSet{}, err
+	}
+	if !found {
+		if flags, err = i.flags(ctx, m); err != nil {
+			return holdfast.SnapshotSet{}, err
+		}
+		if row, err = i.intend(ctx, m, flags); err != nil {
+			return holdfast.SnapshotSet{}, err
+		}
+	}
+	set, err := setOf(row)
+	if err != nil || row.State == store.PointKept {
+		return set, err
+	}
+	made, err := i.p.config.Flows.MakeSnapshots(ctx, set)
+	if err != nil {
+		return set, i.unmake(ctx, row, set, err)
+	}
+	row.Snapshots, row.State, row.Good, row.Created, row.Consistency = encodeSet(made), store.PointKept, true, made.Time.UTC().Truncate(time.Millisecond), made.Consistency
+	for _, d := range made.Disks {
+		row.Bytes.Total += d.SizeBytes
+	}
+	return made, i.durable(ctx, m, row, nil)
+}
+
+func setOf(row store.Point) (holdfast.SnapshotSet, error) {
+	var set holdfast.SnapshotSet
+	if err := json.Unmarshal(row.Snapshots, &set); err != nil {
+		return set, holdfast.Wrap(holdfast.KindCorrupt, err, "the snapshots of the point %s in the database cannot be read", row.ID)
+	}
+	return set, nil
+}
+
+func encodeSet(set holdfast.SnapshotSet) json.RawMessage {
+	text, err := json.Marshal(set)
+	holdfast.Invariant(err == nil, "a set can be written as JSON: %v", err)
+	return text
+}
+
+// made finds the snapshot point that this session began, or made, before.
+func (i *item) made(ctx context.Context, m plan.Making) (row store.Point, found bool, err error) {
+	err = i.p.config.Database.Read(ctx, func(ctx context.Context, q store.Query) error {
+		rows, err := store.Points(ctx, q, store.PointFilter{
+			VM: i.c.VM, Session: i.c.Session.ID, Kinds: []holdfast.PointKind{m.Kind}, States: []store.PointState{store.PointMaking, store.PointKept}, Temporary: true,
+		}, store.Page{})
+		for _, r := range rows {
+			if r.Repository == m.Repository {
+				row, found = r, true
+			}
+		}
+		return err
+	})
+	return row, found, err
+}
+
+// intend chooses the names of a snapshot point and writes them down.
+func (i *item) intend(ctx context.Context, m plan.Making, flags holdfast.Flags) (store.Point, error) {
+	backs := slices.ContainsFunc(i.c.Makes, func(m plan.Making) bool { return m.Kind == holdfast.PointBackup })
+	id := holdfast.NewPointID(i.p.now(), i.p.config.Random())
+	order := SnapshotOrder{
+		Point: id, Policy: i.policy, Session: i.c.Session.ID, Slot: i.c.Session.Slot, Flags: flags, Temporary: flags == 0 && !i.c.Session.Manual, Read: backs,
+	}
+	set, err := i.p.config.Flows.PrepareSnapshots(ctx, i.c.VM, order)
+	if err != nil {
+		return store.Point{}, err
+	}
+	row := i.row(m, flags)
+	row.ID, row.Temporary, row.Name, row.Snapshots, row.State = id, order.Temporary, set.Name, encodeSet(set), store.PointMaking
+	err = i.write(ctx, func(ctx context.Context, tx database.Tx, now time.Time) error {
+		row.Created = now
+		return store.PutPoint(ctx, tx, row)
+	})
+	return row, err
+}
+
+// row is a point of this session, less what is known only once it is made.
+func (i *item) row(m plan.Making, flags holdfast.Flags) store.Point {
+	row := store.Point{
+		Point: retention.Point{
+			VM: i.c.VM, Kind: m.Kind, Policy: i.policy.Name, Flags: flags, Repository: m.Repository, Region: i.c.Region, Manual: i.c.Session.Type == holdfast.SessionSnapshot,
+		},
+		Session: i.c.Session.ID,
+	}
+	if !i.c.Session.Manual {
+		row.Slot = i.c.Session.Slot
+	}
+	return row
+}
+
+// unmake removes what a set that could not be made has left. What remains stays written down, and goes at the next look at the machine.
+func (i *item) unmake(ctx context.Context, row store.Point, set holdfast.SnapshotSet, cause error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+	defer cancel()
+	left := i.p.config.Flows.RemoveSnapshots(ctx, set)
+	err := i.write(ctx, func(ctx context.Context, tx database.Tx, _ time.Time) error {
+		if left == nil {
+			return store.DropPoint(ctx, tx, row.ID)
+		}
+		row.State, row.Temporary, row.Good, row.RemovedWhy = store.PointRemoving, true, false, "it could not be made"
+		return store.PutPoint(ctx, tx, row)
+	})
+	if err != nil {
+		i.p.config.Log.WarnContext(ctx, "a point that could not be made is still written down", "point", string(row.ID), "error", err)
+	}
+	return cause
+}
+
+// cleanupTimeout bounds what is done after a failure or a stop.
+const cleanupTimeout = 5 * time.Minute
+
+// flags are those that a point of a kind takes: those of its own slot, and those of its window that no point has taken yet.
+func (i *item) flags(ctx context.Context, m plan.Making) (holdfast.Flags, error) {
+	flags := m.Flags
+	err := i.p.config.Database.Read(ctx, func(ctx context.Context, q store.Query) error {
+		for _, f := range holdfast.AllFlags() {
+			if !m.Owed.Has(f) {
+				continue
+			}
+			borne, err := store.Borne(ctx, q, store.Flagged{VM: i.c.VM, Policy: i.policy.Name, Kind: m.Kind, Flag: f, Since: m.Opens})
+			if err != nil {
+				return err
+			}
+			if !borne {
+				flags = flags.With(f)
+			}
+		}
+		return nil
+	})
+	return flags, err
+}
+
+// durable writes a point down as whole, and tells the record and the ledger. also, which may be nil, is done with it.
+func (i *item) durable(ctx context.Context, m plan.Making, row store.Point, also func(ctx context.Context, tx database.Tx) error) error {
+	row.Point = i.rules.Stamp(row.Point)
+	return i.write(ctx, func(ctx context.Context, tx database.Tx, now time.Time) error {
+		if err := store.PutPoint(ctx, tx, row); err != nil {
+			return err
+		}
+		if also != nil {
+			if err := also(ctx, tx); err != nil {
+				return err
+			}
+		}
+		if row.Temporary {
+			return nil
+		}
+		event := store.Event{At: now, VM: row.VM, Policy: row.Policy, Name: string(m.Kind), Slot: i.c.Session.Slot, Point: row.ID, Flags: row.Flags, Reason: preview.MadeReason(m.Kind, m.Repository)}
+		if err := store.AppendEvents(ctx, tx, event); err != nil {
+			return err
+		}
+		if i.kind != holdfast.PolicySLA || i.c.Session.Manual {
+			return nil
+		}
+		return store.AppendLedger(ctx, tx, sla.PointDurable{At: now, Work: i.work(m.Kind), Point: row.ID})
+	})
+}

@@ -1,0 +1,216 @@
+// Package protect is the share of one machine in a session: it makes the points that the session is to make of it, lets the
+// machine's older points go, and ends the item.
+//
+// It promises that it may be run again from its first step at any time, by this process or another: every step finds what is there
+// by the names that were written down before anything was made. A worker whose claim was given up writes nothing more. When an
+// item is done, each point that it made is whole and written down, and nothing else of its work is left in the cloud but
+// what is written down as going.
+//
+// What is to be made was decided by package plan; which flags a point takes and how long it stays, by the engines. The flows behind
+// the ports do the work (doc/design/server.md, "A session's item").
+package protect
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"time"
+
+	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/aging"
+	"github.com/holdfast-backup/holdfast/internal/clock"
+	"github.com/holdfast-backup/holdfast/internal/database"
+	"github.com/holdfast-backup/holdfast/internal/plan"
+	"github.com/holdfast-backup/holdfast/internal/protection"
+	"github.com/holdfast-backup/holdfast/internal/retention"
+	"github.com/holdfast-backup/holdfast/internal/store"
+)
+
+// SnapshotOrder says what a snapshot point is to be.
+type SnapshotOrder struct {
+	Point     holdfast.PointID
+	Policy    holdfast.PolicyCommon // the zero value for a snapshot by hand
+	Session   holdfast.RunID
+	Slot      time.Time
+	Flags     holdfast.Flags
+	Temporary bool // made to be read by a backup, and nothing to restore from
+	Read      bool // a backup is going to read it
+}
+
+// BackupOrder says what a backup is to be.
+type BackupOrder struct {
+	VM         holdfast.ResourceID
+	Repository string
+	From       holdfast.SnapshotSet // that it is read from
+	Full       bool                 // every disk is read in full
+	LockUntil  time.Time            // zero for no locks
+}
+
+// ArchiveOrder says what an archive is to be.
+type ArchiveOrder struct {
+	VM        holdfast.ResourceID
+	From      store.Point // the backup that is copied
+	To        string      // the repository
+	LockUntil time.Time   // zero for no locks
+}
+
+// Flows make what points are made of.
+type Flows interface {
+	// PrepareSnapshots chooses the names of a set. It makes nothing.
+	PrepareSnapshots(ctx context.Context, vm holdfast.ResourceID, o SnapshotOrder) (holdfast.SnapshotSet, error)
+	// MakeSnapshots makes a set that is written down; it may be asked again. After an error RemoveSnapshots is to be called.
+	MakeSnapshots(ctx context.Context, set holdfast.SnapshotSet) (holdfast.SnapshotSet, error)
+	// RemoveSnapshots removes what bears the set's names.
+	RemoveSnapshots(ctx context.Context, set holdfast.SnapshotSet) error
+	// Backup reads a set into a repository. Asked again for a set that was read, it returns the point that there is.
+	Backup(ctx context.Context, o BackupOrder) (holdfast.BackupResult, error)
+	// Archive copies a backup into another repository. Asked again for one that was copied, it returns the point that there is.
+	Archive(ctx context.Context, o ArchiveOrder) (holdfast.BackupResult, error)
+}
+
+// Ager lets the points of a machine go.
+type Ager interface {
+	Machine(ctx context.Context, vm holdfast.ResourceID, occasion retention.Occasion) (aging.Result, error)
+}
+
+// Closed is told, in the transaction that does it, that a session has ended.
+type Closed func(ctx context.Context, tx database.Tx, session holdfast.Session) error
+
+// Config says what to work with. All fields but Closed are required.
+type Config struct {
+	Database *database.DB
+	Flows    Flows
+	Aging    Ager
+	Clock    clock.Clock
+	Log      *slog.Logger
+	Closed   Closed
+	// Random gives the bytes that tell points of one second apart; nil for the system's.
+	Random func() [4]byte
+}
+
+// Protector works on items. Its methods may be called for different items at once.
+type Protector struct {
+	config   Config
+	intended protection.Cache
+}
+
+// New makes it.
+func New(config Config) *Protector {
+	if config.Closed == nil {
+		config.Closed = func(context.Context, database.Tx, holdfast.Session) error { return nil }
+	}
+	if config.Random == nil {
+		config.Random = func() (random [4]byte) {
+			_, _ = rand.Read(random[:]) // it never fails
+			return random
+		}
+	}
+	return &Protector{config: config}
+}
+
+// Item does the share of one machine in a session, whatever an earlier worker left of it. It returns an error only when that could
+// not be written down; then it is to be called again. What the work came to is in the item.
+func (p *Protector) Item(ctx context.Context, session holdfast.RunID, vm holdfast.ResourceID) error {
+	i, claimed, err := p.claim(ctx, session, vm)
+	if err != nil || !claimed {
+		return err
+	}
+	for _, step := range []func(context.Context){i.makePoints, i.letOthersGo} {
+		step(ctx)
+		if ctx.Err() != nil && !i.stopping {
+			return ctx.Err() // this process ends: another one goes on from what is written down
+		}
+	}
+	return i.end(ctx)
+}
+
+// item is one under way.
+type item struct {
+	p     *Protector
+	c     store.Claimed
+	state *protection.State
+
+	policy  holdfast.PolicyCommon
+	kind    holdfast.PolicyKind
+	rules   retention.Rules
+	refused string // why no point can be made of the machine
+
+	noSource error         // why this attempt has no snapshots to read from
+	failed   []plan.Making // that this attempt could not make
+	failure  error         // of the last of them
+	refusal  bool          // nothing would change by trying again
+	warnings []string
+	stopping bool
+}
+
+// claim takes the item, and reads what it needs to know.
+func (p *Protector) claim(ctx context.Context, session holdfast.RunID, vm holdfast.ResourceID) (i *item, claimed bool, err error) {
+	err = p.config.Database.Write(ctx, func(ctx context.Context, tx database.Tx) error {
+		i = &item{p: p}
+		if i.c, claimed, err = store.ClaimItem(ctx, tx, session, vm, p.now()); err != nil || !claimed {
+			return err
+		}
+		if i.state, err = p.intended.Load(ctx, tx); err != nil {
+			return err
+		}
+		i.stopping = i.c.Session.Stopping
+		i.policy, i.kind, _ = i.state.Policy(i.c.Session.Policy)
+		if i.rules, err = i.state.Rules(vm); err != nil {
+			return err
+		}
+		if seen, there := i.state.Machine(vm); there {
+			i.refused = seen.Refusal()
+		}
+		return nil
+	})
+	return i, claimed, err
+}
+
+func (p *Protector) now() time.Time { return p.config.Clock.Now().UTC().Truncate(time.Millisecond) }
+
+// makePoints makes one point after the other. What cannot be made does not keep the others from being made.
+func (i *item) makePoints(ctx context.Context) {
+	for _, m := range i.c.Makes {
+		if i.stopping || ctx.Err() != nil {
+			return
+		}
+		if err := i.makePoint(ctx, m); err != nil {
+			i.fail(ctx, m, err)
+		}
+	}
+}
+
+func (i *item) makePoint(ctx context.Context, m plan.Making) error {
+	if err := i.began(ctx, m); err != nil {
+		return err
+	}
+	if i.refused != "" {
+		return &refusedError{i.refused}
+	}
+	switch m.Kind {
+	case holdfast.PointSnapshot:
+		_, err := i.snapshot(ctx, m)
+		return err
+	case holdfast.PointBackup:
+		return i.backup(ctx, m)
+	case holdfast.PointArchive:
+		return i.archive(ctx, m)
+	}
+	return holdfast.Errorf(holdfast.KindInternal, "points of kind %q are not known", m.Kind)
+}
+
+// refusedError says that a point cannot be made, and will not be by trying again.
+type refusedError struct{ why string }
+
+func (e *refusedError) Error() string { return e.why }
+
+// letOthersGo lets the machine's older points go: the closing step of a session.
+func (i *item) letOthersGo(ctx context.Context) {
+	result, err := i.p.config.Aging.Machine(ctx, i.c.VM, retention.Closing)
+	if err != nil {
+		// best effort: the daily pass does it.
+		i.p.config.Log.WarnContext(ctx, "retention did not run", "machine", string(i.c.VM), "error", err)
+		i.warnings = append(i.warnings, "retention did not run at the close of the session; the daily pass does it")
+	}
+	i.warnings = append(i.warnings, result.Warnings...)
+}
