@@ -171,9 +171,14 @@ func newer(what string, format int) error {
 
 func (s Slot) passwordKey(password string) []byte {
 	key := argon2.IDKey([]byte(password), s.Salt, s.Time, s.MemoryKiB, s.Threads, Size)
-	runtime.GC() // its memory is garbage now, and more than a small backup takes otherwise: let it be used again
+	if s.MemoryKiB >= worthCollectingKiB {
+		runtime.GC() // its memory is garbage now, and more than a small backup takes otherwise: let it be used again
+	}
 	return key
 }
+
+// worthCollectingKiB is the least memory of a key derivation that makes a garbage collection worth its time.
+const worthCollectingKiB = 8 << 10
 
 func slotAD(repository RepositoryID) []byte {
 	return append([]byte("holdfast slot 1"), repository[:]...)
