@@ -130,6 +130,15 @@ type PointDisk struct {
 	SKU                string          `json:"sku,omitempty"`
 	Caching            string          `json:"caching,omitempty"`
 	LogicalSectorBytes int             `json:"logicalSectorBytes,omitempty"`
+	Origin             *DiskOrigin     `json:"origin,omitempty"` // of an archived disk: what it was copied from
+}
+
+// DiskOrigin is the disk of a restore point, in another repository, that an archived one was copied from. Roots of two repositories
+// cannot be compared; this one tells in its own repository which disk the copy is equal to.
+type DiskOrigin struct {
+	Repository string  `json:"repository"` // its id
+	Point      PointID `json:"point"`
+	Root       Root    `json:"root"`
 }
 
 // SourceSnapshot is the cloud snapshot that a disk was read from.

@@ -92,19 +92,23 @@ var table = []ban{
 		because: "as above, the other way round; tests call the built program",
 	},
 	{
-		from: []string{"internal/capture"}, to: []string{"internal/restore", "internal/export", "internal/image"},
+		from: []string{"internal/capture"}, to: []string{"internal/restore", "internal/export", "internal/image", "internal/archive"},
 		because: flowsStandAlone,
 	},
 	{
-		from: []string{"internal/restore"}, to: []string{"internal/capture", "internal/export", "internal/image"},
+		from: []string{"internal/restore"}, to: []string{"internal/capture", "internal/export", "internal/image", "internal/archive"},
 		because: flowsStandAlone,
 	},
 	{
-		from: []string{"internal/export"}, to: []string{"internal/capture", "internal/restore", "internal/image"},
+		from: []string{"internal/export"}, to: []string{"internal/capture", "internal/restore", "internal/image", "internal/archive"},
 		because: flowsStandAlone,
 	},
 	{
-		from: []string{"internal/image"}, to: []string{"internal/capture", "internal/restore", "internal/export"},
+		from: []string{"internal/archive"}, to: []string{"internal/capture", "internal/restore", "internal/export", "internal/image", "internal/machine"},
+		because: flowsStandAlone,
+	},
+	{
+		from: []string{"internal/image"}, to: []string{"internal/capture", "internal/restore", "internal/export", "internal/archive"},
 		because: flowsStandAlone,
 	},
 	{
