@@ -557,7 +557,7 @@ func clone(t *testing.T, store *mem.Store) *mem.Store {
 func BenchmarkRun(b *testing.B) {
 	const size = 64 << 20
 	w := newWorld(b)
-	w.disks = map[holdfast.LUN]*repotest.Disk{holdfast.OSDisk: repotest.NewDisk(size), "1": repotest.NewDisk(sourceChunk)}
+	w.disks = map[holdfast.LUN]*repotest.Disk{holdfast.OSDisk: repotest.NewDisk(size), "1": repotest.NewDisk(4 * sourceChunk)}
 	random := rand.NewChaCha8([32]byte{1})
 	_, _ = random.Read(w.disks[holdfast.OSDisk].Data) // it cannot fail
 	w.disks[holdfast.OSDisk].Write(0, bytes.Clone(w.disks[holdfast.OSDisk].Data))
