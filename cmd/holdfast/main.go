@@ -84,7 +84,7 @@ func (a *app) rootCommand() *cobra.Command {
 	root := command.Group(a.console, "holdfast", "Backup and restore of Azure virtual machines", rootHelp,
 		a.demoCommand(), a.backupCommand(), a.restoreCommand(), a.repoCommand(), a.imageCommand(), a.storageCommand(), a.vmCommand(), a.twinCommand(),
 	)
-	root.AddCommand(policies.New(policies.Config{Console: a.console, Clock: a.clock, Cloud: a.cloudInventory})...)
+	root.AddCommand(policies.New(policies.Config{Console: a.console, Clock: a.clock, Cloud: a.cloudInventory, Getenv: a.getenv})...)
 	root.Version, root.SilenceUsage, root.SilenceErrors = version(), true, true
 	root.PersistentFlags().BoolVar(&a.console.JSON, "json", false, "print the result as one JSON value on the last line")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return command.FlagError(err) })

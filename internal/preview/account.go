@@ -19,6 +19,7 @@ type Summary struct {
 	To          time.Time       `json:"to"`
 	Machines    int             `json:"machines"`    // of the inventory
 	Unprotected int             `json:"unprotected"` // of these, those that no policy protects
+	LeftOut     []LeftOut       `json:"leftOut"`     // machines with points that are not in the inventory, by id
 	Policies    []PolicySummary `json:"policies"`    // in the order in which they go
 	Cost        cost.Report     `json:"cost"`
 	Calls       cost.CallReport `json:"calls"`
@@ -217,7 +218,7 @@ func (s *PolicySummary) day(date civil.Date) *Day {
 // Summary returns what the preview comes to so far.
 func (p *Preview) Summary() Summary {
 	s := Summary{
-		From: p.account.from, To: p.now, Machines: len(p.resolution.Machines), Unprotected: len(p.resolution.Unprotected()),
+		From: p.account.from, To: p.now, Machines: len(p.resolution.Machines), Unprotected: len(p.resolution.Unprotected()), LeftOut: p.leftOut,
 		Cost: p.account.meter.Report(p.now), Calls: p.account.calls.Report(),
 	}
 	for _, policy := range p.account.policies {
@@ -234,8 +235,8 @@ func (p *Preview) Summary() Summary {
 	return s
 }
 
-// Conclusions are what a preview says at its end: limits of Azure that would be passed, what each month costs, and what about
-// the costs is worth a thought. All of them are events of the instant up to which it was run.
+// Conclusions are what a preview says at its end: limits of Azure that would be passed, what each month costs, and what is
+// worth a thought. All of them are events of the instant up to which it was run.
 func (s Summary) Conclusions() []Event {
 	var all []Event
 	for _, f := range s.Calls.Findings {
@@ -254,6 +255,11 @@ func (s Summary) Conclusions() []Event {
 				c.Stored(cost.PartSnapshots), c.Stored(cost.PartBackups), c.Stored(cost.PartArchives),
 			)})
 		}
+	}
+	for _, l := range s.LeftOut {
+		all = append(all, Event{At: s.To, Policy: l.Policy, Name: Warning, Machines: []holdfast.ResourceID{l.VM}, Reason: fmt.Sprintf(
+			"leftOut: the inventory does not hold this machine, so that its points, %d in number, are no part of the preview", l.Points,
+		)})
 	}
 	for _, w := range s.Cost.Warnings {
 		all = append(all, Event{At: s.To, Policy: w.Policy, Name: Warning, Reason: fmt.Sprintf("%s: %s", w.Kind, w.Message), Machines: w.VMs})

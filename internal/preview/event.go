@@ -32,7 +32,7 @@ const (
 const (
 	Limit   Name = "limit"   // a limit of Azure would be passed
 	Cost    Name = "cost"    // of a policy in a month
-	Warning Name = "warning" // about costs
+	Warning Name = "warning" // about costs, and points that were left out
 )
 
 // Names are all names, in the order in which events of one instant and one policy stand.

@@ -29,6 +29,7 @@ type Input struct {
 type Preview struct {
 	now        time.Time // everything before has happened
 	resolution scope.Resolution
+	leftOut    []LeftOut
 	estate     plan.Estate
 	state      plan.State
 	ledger     *sla.Ledger
@@ -44,7 +45,9 @@ type Preview struct {
 func New(in Input, from time.Time) (*Preview, error) {
 	p := &Preview{now: from, ledger: sla.New(), tallies: tallies{}, standing: map[string]*group{}}
 	p.resolution = scope.New(in.Documents).Resolve(in.Inventory)
-	p.groups = groupsOf(p.resolution, byMachine(in.Points))
+	points := byMachine(in.Points)
+	p.leftOut = leftOutOf(p.resolution, points)
+	p.groups = groupsOf(p.resolution, points)
 	for _, g := range p.groups {
 		p.standing[g.ids[0].Key()] = g
 	}
@@ -74,6 +77,29 @@ func byMachine(points []retention.Point) map[string][]retention.Point {
 	all := map[string][]retention.Point{}
 	for _, point := range points {
 		all[point.VM.Key()] = append(all[point.VM.Key()], point)
+	}
+	return all
+}
+
+// LeftOut is a machine that has points and that the inventory does not hold. A preview knows neither its disks nor its region, so
+// that nothing of it is shown.
+type LeftOut struct {
+	VM     holdfast.ResourceID `json:"vm"`
+	Policy string              `json:"policy"` // that made its newest point; "" where a person did
+	Points int                 `json:"points"`
+}
+
+// leftOutOf returns the machines with points that are not in the inventory, by id.
+func leftOutOf(resolution scope.Resolution, points map[string][]retention.Point) []LeftOut {
+	known := map[string]bool{}
+	for _, m := range resolution.Machines {
+		known[m.VM.ID.Key()] = true
+	}
+	all := []LeftOut{}
+	for _, key := range slices.Sorted(maps.Keys(points)) {
+		if own := points[key]; !known[key] {
+			all = append(all, LeftOut{VM: own[0].VM, Policy: retention.Latest(own).Policy, Points: len(own)})
+		}
 	}
 	return all
 }

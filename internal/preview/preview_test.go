@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -277,6 +278,28 @@ func TestRun_ExistingPoints(t *testing.T) {
 	got := said(t, p, "2026-03-06 00:00", machineID(0), preview.Remove)
 	if !strings.Contains(got, "2026-03-04T23:15:00Z remove 20260301-070000-11111111 D\n") {
 		t.Errorf("a backup kept for three days does not go in the pass after them:\n%s", got)
+	}
+}
+
+// TestNew_PointsLeftOut names the machines whose points cannot be part of a preview, to people in the summary and to scripts in an
+// event, and says nothing of the others, however their ids are written.
+func TestNew_PointsLeftOut(t *testing.T) {
+	point := func(id, policy string, vm holdfast.ResourceID, created string) retention.Point {
+		return retention.Point{ID: holdfast.PointID(id), VM: vm, Kind: holdfast.PointBackup, Policy: policy, Created: at(t, created), Flags: holdfast.Flags(holdfast.Daily), Repository: "hot", Good: true}
+	}
+	here, gone := holdfast.ResourceID(strings.ToUpper(string(machineID(0)))), machineID(99)
+	p := begin(t, preview.Input{Documents: documents(), Inventory: inventory(3), Points: []retention.Point{
+		point("a", "office", here, "2026-03-01 07:00"), point("b", "older", gone, "2026-03-01 07:00"), point("c", "office", gone, "2026-03-02 07:00"),
+	}}, "2026-03-03 00:00")
+	s := p.Summary()
+	if want := []preview.LeftOut{{VM: gone, Policy: "office", Points: 2}}; !slices.Equal(s.LeftOut, want) {
+		t.Errorf("left out are %+v, want %+v", s.LeftOut, want)
+	}
+	told := slices.ContainsFunc(s.Conclusions(), func(e preview.Event) bool {
+		return e.Name == preview.Warning && e.Policy == "office" && strings.HasPrefix(e.Reason, "leftOut: ") && slices.Equal(e.Machines, []holdfast.ResourceID{gone})
+	})
+	if !told {
+		t.Errorf("no event tells of it: %+v", s.Conclusions())
 	}
 }
 

@@ -48,6 +48,9 @@ func NoArguments(cmd *cobra.Command, args []string) error {
 	if cmd.HasAvailableSubCommands() {
 		return err.WithHint("it does: %s", names(cmd))
 	}
+	if f := cmd.Flags().Lookup("file"); f != nil && f.Shorthand != "" {
+		return err.WithHint("files are named behind -%s; see: %s --help", f.Shorthand, cmd.CommandPath())
+	}
 	return err.WithHint("see: %s --help", cmd.CommandPath())
 }
 
@@ -64,11 +67,28 @@ func names(cmd *cobra.Command) string {
 
 // FlagError names the flag at fault.
 func FlagError(err error) error {
-	e := holdfast.Errorf(holdfast.KindInvalid, "%s", err.Error()).WithHint("see the command's --help")
+	text, cause, parsed := strings.Cut(err.Error(), ": strconv.")
+	e := holdfast.Errorf(holdfast.KindInvalid, "%s", text).WithHint("see the command's --help")
+	if parsed {
+		e.Hint = wanted(cause) + "; " + e.Hint
+	}
 	if _, rest, ok := strings.Cut(err.Error(), "--"); ok {
 		e.Field = strings.TrimRight(strings.FieldsFunc(rest, func(r rune) bool { return r == ' ' || r == '=' || r == '"' })[0], ":,")
 	}
 	return e
+}
+
+// wanted says what a flag takes, by the function that could not read it.
+func wanted(parser string) string {
+	switch {
+	case strings.HasPrefix(parser, "ParseInt"), strings.HasPrefix(parser, "Atoi"):
+		return "write a whole number"
+	case strings.HasPrefix(parser, "ParseUint"):
+		return "write a whole number that is not negative"
+	case strings.HasPrefix(parser, "ParseFloat"):
+		return "write a number such as 0.5"
+	}
+	return "write true or false"
 }
 
 // asInput turns cobra's own complaints, which are about the command line, into errors of kind invalid.

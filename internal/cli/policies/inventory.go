@@ -49,5 +49,9 @@ func (c *commands) inventory(ctx context.Context) (holdfast.Inventory, error) {
 	if c.inventoryFile != "" {
 		return inventory.Read(c.inventoryFile)
 	}
+	if c.azureFile == "" && c.getenv("HOLDFAST_AZURE") == "" {
+		return holdfast.Inventory{}, holdfast.Errorf(holdfast.KindInvalid, "nothing says which machines there are: --inventory and --azure are missing").WithField("azure").
+			WithHint("give --azure FILE (or HOLDFAST_AZURE) to ask the cloud, or --inventory FILE with what holdfast inventory --json printed")
+	}
 	return c.cloud(ctx, c.azureFile)
 }

@@ -21,6 +21,7 @@ type Config struct {
 	Console *cli.Console
 	Clock   clock.Clock
 	Cloud   Cloud
+	Getenv  func(string) string
 }
 
 // Cloud takes stock of the cloud that a file describes; "" stands for the one that the environment names.
@@ -28,7 +29,7 @@ type Cloud func(ctx context.Context, azureFile string) (holdfast.Inventory, erro
 
 // New makes the commands, for the root command.
 func New(config Config) []*cobra.Command {
-	c := &commands{console: config.Console, clock: config.Clock, cloud: config.Cloud}
+	c := &commands{console: config.Console, clock: config.Clock, cloud: config.Cloud, getenv: config.Getenv}
 	return []*cobra.Command{c.inventoryCommand(), c.policyCommand(), c.retentionCommand(), c.slaCommand()}
 }
 
@@ -37,6 +38,7 @@ type commands struct {
 	console *cli.Console
 	clock   clock.Clock
 	cloud   Cloud
+	getenv  func(string) string
 
 	azureFile     string
 	inventoryFile string

@@ -38,6 +38,7 @@ func (p *page) table(header []string, rows [][]string) {
 func Preview(w io.Writer, s preview.Summary) error {
 	p := &page{w: w}
 	p.line("From %s to %s: %s in the inventory, %d without a policy.", cli.Time(s.From), cli.Time(s.To), cli.Count(s.Machines, "machine"), s.Unprotected)
+	tellLeftOut(p, s.LeftOut)
 	for _, policy := range s.Policies {
 		tellCalendar(p, policy, s)
 	}
@@ -48,6 +49,23 @@ func Preview(w io.Writer, s preview.Summary) error {
 	tellLimits(p, s.Calls)
 	tellCosts(p, s.Cost)
 	return p.err
+}
+
+// leftOutMax bounds how many machines are named whose points were left out: it is a warning, and scripts get them all.
+const leftOutMax = 10
+
+// tellLeftOut says whose points are no part of the preview.
+func tellLeftOut(p *page, machines []preview.LeftOut) {
+	if len(machines) == 0 {
+		return
+	}
+	p.line("Warning: %s with points in --points that the inventory does not hold; what becomes of these points is not shown:", cli.Count(len(machines), "machine"))
+	for _, l := range machines[:min(len(machines), leftOutMax)] {
+		p.line("  %s (%s)", cli.Printable(string(l.VM)), cli.Count(l.Points, "point"))
+	}
+	if more := len(machines) - leftOutMax; more > 0 {
+		p.line("  and %d more", more)
+	}
 }
 
 // tellCalendar draws the weeks of one policy.
@@ -199,6 +217,7 @@ func (d Differences) Add(c preview.Change) {
 func Difference(w io.Writer, d Differences, lost []preview.Lost, before, after preview.Summary) error {
 	p := &page{w: w}
 	p.line("From %s to %s, compared with the documents of --against:", cli.Time(after.From), cli.Time(after.To))
+	tellLeftOut(p, after.LeftOut)
 	if len(d) == 0 {
 		p.line("nothing differs")
 	}
