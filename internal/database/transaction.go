@@ -37,11 +37,25 @@ type work struct {
 	connection bun.Conn
 	native     *sql.Tx
 	committed  []func()
+	once       map[any]bool
 }
 
 // OnCommit calls f once the transaction is durable, on the goroutine of Write, in the order of the calls of OnCommit. An attempt
 // that is repeated or fails calls nothing.
 func (tx Tx) OnCommit(f func()) { tx.work.committed = append(tx.work.committed, f) }
+
+// Once reports whether it was not yet called with this mark in this attempt of the transaction: for what must see what the same
+// transaction did before, and has no row to look it up in.
+func (tx Tx) Once(mark any) bool {
+	if tx.work.once[mark] {
+		return false
+	}
+	if tx.work.once == nil {
+		tx.work.once = make(map[any]bool)
+	}
+	tx.work.once[mark] = true
+	return true
+}
 
 // Native returns the transaction in the standard library's form, whose queries take the driver's own placeholders: for a queue
 // whose rows lie in the same database.
