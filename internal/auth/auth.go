@@ -110,7 +110,7 @@ func (s *Service) SignIn(ctx context.Context, c Credentials) (Issued, error) {
 			return errSignIn() // removed meanwhile
 		case err != nil:
 			return err
-		case again.Disabled || again.Changed != u.Changed:
+		case again.Disabled || !again.Changed.Equal(u.Changed):
 			return errSignIn() // turned off, or given another password meanwhile
 		}
 		again.SignedIn = now

@@ -599,3 +599,55 @@ func BenchmarkHash(b *testing.B) {
 		}
 	}
 }
+
+// meddling is a store in which something happens between two transactions.
+type meddling struct {
+	*authtest.Memory
+	once func()
+}
+
+func (m *meddling) Write(ctx context.Context, work func(context.Context, auth.Rows) error) error {
+	if once := m.once; once != nil {
+		m.once = nil
+		once()
+	}
+	return m.Memory.Write(ctx, work)
+}
+
+// TestSignIn_Overtaken proves that nobody gets in with a password, or as a user, that is gone by the time that his session is written down.
+func TestSignIn_Overtaken(t *testing.T) {
+	for name, meddle := range map[string]func(w world) error{
+		"another password": func(w world) error { return w.SetPassword(context.Background(), "ann", "another long password") },
+		"turned off":       func(w world) error { return w.Disable(context.Background(), "ann") },
+		"removed":          func(w world) error { return w.RemoveUser(context.Background(), "ann") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.add(t, "ann", auth.RoleViewer)
+			w.clock.Advance(time.Minute)
+			service := *w.Service
+			service.Store = &meddling{w.store, func() {
+				if err := meddle(w); err != nil {
+					t.Error(err)
+				}
+			}}
+			_, err := service.SignIn(t.Context(), auth.Credentials{Name: "ann", Password: good})
+			wantKind(t, err, holdfast.KindRefused, "overtaken")
+		})
+	}
+}
+
+// TestSignIn_Disabled proves that a user who is turned off is held like anybody who guesses, the right password or not.
+func TestSignIn_Disabled(t *testing.T) {
+	w := newWorld(t)
+	w.add(t, "ann", auth.RoleViewer)
+	if err := w.Disable(t.Context(), "ann"); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		_, err := w.SignIn(t.Context(), auth.Credentials{Name: "ann", Password: good, From: here})
+		wantKind(t, err, holdfast.KindRefused, "turned off")
+	}
+	_, err := w.SignIn(t.Context(), auth.Credentials{Name: "ann", Password: good, From: here})
+	wantKind(t, err, holdfast.KindThrottled, "the sixth time")
+}
