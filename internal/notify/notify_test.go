@@ -384,3 +384,35 @@ func BenchmarkSession(b *testing.B) {
 		}
 	}
 }
+
+// TestPosts proves that a webhook is told of what it asks for alone, that a post does not change from one time to the next, and that deliveries differ.
+func TestPosts(t *testing.T) {
+	hooks := []holdfast.Webhook{
+		{URL: "https://a.example.com/", Events: holdfast.WebhookEvents()}, {URL: "https://b.example.com/", Events: holdfast.WebhookEvents()}, {URL: "https://c.example.com/", Events: []holdfast.WebhookEvent{holdfast.EventSlotsMissed}},
+	}
+	c, machines := report()
+	deliveries := map[string]bool{}
+	for want, make := range map[string]func() ([]notify.Post, error){
+		"2 sessionEnded": func() ([]notify.Post, error) { return notify.SessionPosts(hooks, failed()) },
+		"2 slaReported":  func() ([]notify.Post, error) { return notify.ReportPosts(hooks, c, machines) },
+		"3 slotsMissed":  func() ([]notify.Post, error) { return notify.MissedPosts(hooks, "Databases", missed()) },
+	} {
+		posts, err := make()
+		again, _ := make()
+		if err != nil || fmt.Sprint(len(posts), " ", posts[0].Event) != want || string(posts[0].Body) != string(again[0].Body) || posts[0].Delivery() != again[0].Delivery() {
+			t.Errorf("%s: %d posts, %v", want, len(posts), err)
+		}
+		for _, p := range posts {
+			deliveries[p.Delivery()] = true
+		}
+	}
+	if len(deliveries) != 7 {
+		t.Errorf("%d deliveries", len(deliveries))
+	}
+	if none, err := notify.MissedPosts(hooks, "Databases", nil); err != nil || len(none) != 0 {
+		t.Errorf("%v, %v", none, err)
+	}
+	if p, err := notify.TestPost(hooks[2], "1", night); err != nil || p.Event != "test" || string(p.Body) != `{"version":1,"event":"test","at":"2026-11-30T21:00:00Z"}` {
+		t.Errorf("%s, %v", p.Body, err)
+	}
+}

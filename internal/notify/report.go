@@ -32,8 +32,11 @@ func Report(s Settings, n holdfast.PolicyNotification, c sla.Compliance, machine
 	line := subject.Fill(s.Mail.SLASubject, map[string]string{
 		subject.JobName: c.Policy, subject.ObjectCount: strconv.Itoa(c.Machines.Total), subject.SLAType: slaType(c.Row), subject.SLAPeriod: period(c), subject.SLAStatus: status(c.Status),
 	})
-	key := fmt.Sprintf("sla/%s/%s/%s/%s", c.Kind, c.Flag, c.Entry, c.Policy)
-	return s.compose(key, line, reportPage(s, c, told, n.OnlyMissed), s.recipients(n, true, true))
+	return s.compose(reportKey(c), line, reportPage(s, c, told, n.OnlyMissed), s.recipients(n, true, true))
+}
+
+func reportKey(c sla.Compliance) string {
+	return fmt.Sprintf("sla/%s/%s/%s/%s", c.Kind, c.Flag, c.Entry, c.Policy)
 }
 
 func slaType(r sla.Row) string { return capital(r.Flag.String()) + " " + string(r.Kind) + " SLA" }
@@ -125,15 +128,21 @@ func complianceTable(machines []sla.MachineCompliance) table {
 // Missed makes the messages that raise the alarm about slots of an SLA policy which were missed, one message for all that
 // are handed in. Expectations that were not missed are passed over.
 func Missed(s Settings, n holdfast.PolicyNotification, policy string, expectations []sla.Expectation) ([]Message, error) {
-	missed := slices.DeleteFunc(slices.Clone(expectations), func(e sla.Expectation) bool { return e.State != sla.Missed })
+	missed := missedOf(expectations)
 	if s.Mail == nil || len(missed) == 0 {
 		return nil, nil
 	}
+	line := subject.Line(fmt.Sprintf("[Missed] %s: %s without a point in time", policy, count(len(missed), "slot")))
+	return s.compose(missedKey(policy, missed), line, missedPage(s, policy, missed), s.recipients(n, true, true))
+}
+
+// missedOf returns the expectations that were missed, in the order in which they were.
+func missedOf(expectations []sla.Expectation) []sla.Expectation {
+	missed := slices.DeleteFunc(slices.Clone(expectations), func(e sla.Expectation) bool { return e.State != sla.Missed })
 	slices.SortStableFunc(missed, func(a, b sla.Expectation) int {
 		return cmp.Or(a.Ended.Compare(b.Ended), a.Slot.Compare(b.Slot), strings.Compare(a.Machine.Key(), b.Machine.Key()), strings.Compare(string(a.Kind), string(b.Kind)))
 	})
-	line := subject.Line(fmt.Sprintf("[Missed] %s: %s without a point in time", policy, count(len(missed), "slot")))
-	return s.compose(missedKey(policy, missed), line, missedPage(s, policy, missed), s.recipients(n, true, true))
+	return missed
 }
 
 // missedKey names an alarm by the slots it is about.
