@@ -108,6 +108,14 @@ var table = []ban{
 		because: flowsStandAlone,
 	},
 	{
+		from: []string{"internal/guest"}, to: []string{"internal/capture", "internal/restore", "internal/export", "internal/image", "internal/archive"},
+		because: flowsStandAlone,
+	},
+	{
+		from: []string{"internal/capture", "internal/restore", "internal/export", "internal/image", "internal/archive"}, to: []string{"internal/guest"},
+		because: flowsStandAlone,
+	},
+	{
 		from: []string{"internal/image"}, to: []string{"internal/capture", "internal/restore", "internal/export", "internal/archive"},
 		because: flowsStandAlone,
 	},

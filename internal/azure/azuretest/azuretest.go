@@ -18,6 +18,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -349,6 +350,16 @@ func (c *Cloud) Lock(t testing.TB, scope holdfast.ResourceID, level string) stri
 func (c *Cloud) Unlock(t testing.TB, lock string) {
 	t.Helper()
 	c.send(t, http.MethodDelete, lock, "")
+}
+
+// Restart restarts a machine and waits until it runs again.
+func (c *Cloud) Restart(t testing.TB, vm holdfast.ResourceID) {
+	t.Helper()
+	boot := must(c.Guests.Boot(string(vm)))(t)
+	c.send(t, http.MethodPost, string(vm)+"/restart", "")
+	for must(c.Guests.Boot(string(vm)))(t) == boot && t.Context().Err() == nil {
+		runtime.Gosched()
+	}
 }
 
 // send makes one plain request to ARM behind its front door, as an administrator's tool would.

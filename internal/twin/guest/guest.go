@@ -142,6 +142,19 @@ func (s *Service) Frozen(machine string, at time.Time) ([]string, error) {
 	return frozen, nil
 }
 
+// Boot returns what a machine's present boot is known by: another text since each change of its power state.
+func (s *Service) Boot(machine string) (string, error) {
+	if err := s.arm.Settle(); err != nil {
+		return "", err
+	}
+	doc := s.state.View().Get(machine)
+	if doc == nil {
+		return "", holdfast.Errorf(holdfast.KindNotFound, "no virtual machine is called %s", machine)
+	}
+	boot, _ := facts.Running(doc)
+	return boot, nil
+}
+
 // Quiesce asks the guest's applications to write down what they hold, for a restore point.
 func (s *Service) Quiesce(tx *state.Tx, machine *state.Document, now time.Time) (armcompute.ConsistencyModeTypes, *arm.Error) {
 	h, err := load(tx.View, machine, now)

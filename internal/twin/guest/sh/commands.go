@@ -32,6 +32,12 @@ func (s *shell) command(name string, arguments []string) error {
 		s.now = s.now.Add(time.Duration(seconds * float64(time.Second)))
 	case "echo":
 		s.say("%s\n", strings.Join(arguments, " "))
+	case "printf":
+		if len(arguments) != 2 || arguments[0] != `%s\n` && arguments[0] != "%s" {
+			s.fail(name, `only '%s' and '%s\n' with one text are known here`)
+			return nil
+		}
+		s.say("%s", strings.Replace(strings.ReplaceAll(arguments[0], `\n`, "\n"), "%s", arguments[1], 1))
 	case "date":
 		s.say("%d\n", s.now.Unix())
 	case "read":

@@ -78,6 +78,7 @@ func TestRun(t *testing.T) {
 		"program":           {`sh '/opt/three.sh' 'a b' c 2>/dev/null; echo $?`, "a b|c\n3\n", 0},
 		"program directly":  {`/opt/three.sh x 2>&1`, "x\noh\n", 3},
 		"missing program":   {`sh /opt/none.sh 2>/dev/null`, "", 127},
+		"printf":            {`printf '%s\n' 'a %s\n'; printf %s b`, "a %s\\n\nb", 0},
 		"conditions":        {`[ -f /opt/three.sh ] && [ ! -d /opt/three.sh ] && [ -x /opt/three.sh ] && [ ! -e /none ] && echo yes`, "yes\n", 0},
 		"freeze":            {`fsfreeze -f /data && fsfreeze -f /data 2>/dev/null || echo twice; fsfreeze -u /data && echo thawed`, "twice\nthawed\n", 0},
 		"time":              {`a=$(date +%s); sleep 2; b=$(date +%s); sh /opt/three.sh >/dev/null 2>&1; c=$(date +%s); echo $a $b $c`, "1772366400 1772366402 1772366462\n", 0},
