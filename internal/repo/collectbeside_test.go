@@ -353,6 +353,13 @@ func TestCollect_Locks(t *testing.T) {
 		if result.Waiting.Objects == 0 || !result.Waiting.First.Equal(until) { // what lists name
 			t.Errorf("a clock %v ahead: %+v", ahead, result.Waiting)
 		}
+		plan, err := repo.NewCollector(openLater(t, c.store, ahead), nil).Plan(t.Context(), eager())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if preview := plan.Result(); preview.Waiting != result.Waiting || preview.Freed.Objects != 0 {
+			t.Errorf("a clock %v ahead: waiting are %+v, and a preview says %+v, with %+v to be freed", ahead, result.Waiting, preview.Waiting, preview.Freed)
+		}
 		after := c.store.Adversary().Names()
 		if slices.ContainsFunc(before, func(name string) bool { return !slices.Contains(after, name) }) {
 			t.Errorf("a clock %v ahead: of %d objects some went", ahead, len(before))
@@ -382,6 +389,13 @@ func TestCollect_LockedAfterCondemnation(t *testing.T) {
 	}
 	c.mustHold(t, c.store, nil)
 	unlocked := cloneStore(t, c.store) // the clone has no locks: they have ended
+	plan, err := repo.NewCollector(repotest.Open(t, unlocked), nil).Plan(t.Context(), eager())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if preview := plan.Result(); preview.Waiting.Objects != 0 || preview.Freed.Objects < result.Waiting.Objects {
+		t.Errorf("a preview says %+v after the locks of %+v", preview, result.Waiting)
+	}
 	mustBeBare(t, unlocked)
 	c.mustHold(t, unlocked, nil)
 }

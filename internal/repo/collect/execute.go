@@ -407,29 +407,15 @@ type ownList struct {
 
 // finishEarlier deletes what earlier collections condemned and did not delete.
 func (p *Plan) finishEarlier(ctx context.Context) error {
-	for _, c := range p.state.Condemned {
-		if c.Swept || slices.Contains(p.lost, c.List) {
-			continue
+	for _, earlier := range p.earlier {
+		for _, info := range earlier.locked {
+			p.result.Waiting.add(info.Size, info.LockedUntil)
 		}
-		names, err := p.condemnedBy(ctx, c.List)
-		if err != nil {
-			return err
-		}
-		var objects []object
-		held := false
-		for _, name := range names {
-			size, lockedUntil := p.listed(name)
-			if p.isLocked(lockedUntil) { // the store would say so, at the price of a request
-				held = true
-				p.result.Waiting.add(size, lockedUntil)
-				continue
-			}
-			objects = append(objects, object{name, size})
-		}
-		if held {
-			_, err = p.remove(ctx, objects)
+		err := error(nil)
+		if len(earlier.locked) > 0 {
+			_, err = p.remove(ctx, earlier.objects)
 		} else {
-			err = p.delete(ctx, ownList{c.List, objects})
+			err = p.delete(ctx, ownList{earlier.list, earlier.objects})
 		}
 		if err != nil {
 			return err

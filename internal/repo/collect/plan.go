@@ -40,6 +40,7 @@ type Plan struct {
 	held    []object        // of these, what is condemned all the same
 	expired []object        // lists of collections that are over: nobody can come to name them
 	doomed  map[string]bool // condemned by earlier entries
+	earlier []unswept       // of these, what is still to be deleted
 	lost    []string        // condemnation lists that are damaged
 	// Records of gone packs that are damaged.
 	lostRecords []string
@@ -222,6 +223,9 @@ func (p *Plan) bar(ctx context.Context) error {
 			p.census.bar(name, doomed)
 			p.doomed[name] = true
 		}
+		if !condemnation.Swept {
+			p.earlier = append(p.earlier, p.leftOf(condemnation.List, names))
+		}
 	}
 	for name := range p.census.gone { // it may have come back from a copy of the storage; lists stand for what took its place
 		p.census.bar(name, 0)
@@ -234,6 +238,27 @@ func (p *Plan) bar(ctx context.Context) error {
 		p.census.bar(name, 0)
 	}
 	return nil
+}
+
+// unswept is a condemnation by an earlier collection that was not finished.
+type unswept struct {
+	list    string
+	objects []object    // to be deleted, those that have gone already among them
+	locked  []blob.Info // to be deleted when a lock ends: the store would say so, at the price of a request
+}
+
+// leftOf files what a list condemned.
+func (p *Plan) leftOf(list string, names []string) unswept {
+	u := unswept{list: list}
+	for _, name := range names {
+		size, lockedUntil := p.listed(name)
+		if p.isLocked(lockedUntil) {
+			u.locked = append(u.locked, blob.Info{Name: name, Size: size, LockedUntil: lockedUntil})
+		} else {
+			u.objects = append(u.objects, object{name, size})
+		}
+	}
+	return u
 }
 
 func (p *Plan) condemnedBy(ctx context.Context, list string) ([]string, error) {
@@ -444,6 +469,16 @@ func (p *Plan) Result() Result {
 	r.GivenUp = p.tooOld
 	for _, o := range slices.Concat(p.garbage, p.expired) {
 		r.Freed.add(o.size)
+	}
+	for _, earlier := range p.earlier {
+		for _, o := range earlier.objects {
+			if o.size > 0 { // else it has gone
+				r.Freed.add(o.size)
+			}
+		}
+		for _, info := range earlier.locked {
+			r.Waiting.add(info.Size, info.LockedUntil)
+		}
 	}
 	for _, c := range p.chosen {
 		r.Freed.add(c.size)
