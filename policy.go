@@ -122,6 +122,18 @@ const (
 	TierInferred Tier = "inferred" // whatever the storage account's own setting is
 )
 
+// Redundancy says how often and where storage keeps what it is given.
+type Redundancy string
+
+// The redundancies that storage accounts have. What lies in two regions may be readable in the second one as well (RA-GRS,
+// RA-GZRS); nothing is read there, so those count as GRS and GZRS.
+const (
+	RedundancyLRS  Redundancy = "LRS"  // three copies in one place
+	RedundancyZRS  Redundancy = "ZRS"  // a copy in each of three zones
+	RedundancyGRS  Redundancy = "GRS"  // LRS, and once more in another region
+	RedundancyGZRS Redundancy = "GZRS" // ZRS, and once more in another region
+)
+
 // RepositorySpec is a repository as a document declares it.
 type RepositorySpec struct {
 	Name        string
@@ -129,6 +141,7 @@ type RepositorySpec struct {
 	URL         string // a folder, file:///FOLDER or azblob://ACCOUNT/CONTAINER/FOLDER
 	Region      string // where its storage is; "" for a folder
 	Tier        Tier
+	Redundancy  Redundancy // of its storage account; "" when the document does not say
 	Encrypted   bool
 	Immutable   bool // objects are locked until the retention of what needs them, which the storage must be able to do
 	Concurrency int  // machines whose backups are written at once; 0 is no limit of its own

@@ -60,15 +60,15 @@ func (a Assumptions) Validate() error {
 	return nil
 }
 
-// Redundancy says how often and where storage keeps what it is given.
-type Redundancy string
+// Redundancy is what prices of storage depend on besides its tier and region.
+type Redundancy = holdfast.Redundancy
 
 // The redundancies that prices are known for.
 const (
-	LRS  Redundancy = "LRS"  // three copies in one place
-	ZRS  Redundancy = "ZRS"  // a copy in each of three zones
-	GRS  Redundancy = "GRS"  // LRS, and once more in another region
-	GZRS Redundancy = "GZRS" // ZRS, and once more in another region
+	LRS  = holdfast.RedundancyLRS
+	ZRS  = holdfast.RedundancyZRS
+	GRS  = holdfast.RedundancyGRS
+	GZRS = holdfast.RedundancyGZRS
 )
 
 // Repository is what costs depend on of a repository.
@@ -76,18 +76,17 @@ type Repository struct {
 	Name       string
 	Region     string // "" when its storage is no service of Azure: then it costs nothing that could be told here
 	Tier       holdfast.Tier
-	Redundancy Redundancy // "" means LRS
+	Redundancy Redundancy // "" means that nobody said; LRS stands for it, and a report says so
 	Immutable  bool
 	// ReadEvery is how often everything stored is read whole to prove it; 0 is never. Nothing is read from the archive tier.
 	ReadEvery time.Duration
 }
 
-// Repositories takes from documents what costs depend on. Redundancy is a property of the storage account, which documents do
-// not state: LRS stands for it until the caller knows better.
+// Repositories takes from documents what costs depend on.
 func Repositories(specs []holdfast.RepositorySpec) []Repository {
 	var list []Repository
 	for _, s := range specs {
-		list = append(list, Repository{Name: s.Name, Region: s.Region, Tier: s.Tier, Redundancy: LRS, Immutable: s.Immutable})
+		list = append(list, Repository{Name: s.Name, Region: s.Region, Tier: s.Tier, Redundancy: s.Redundancy, Immutable: s.Immutable})
 	}
 	return list
 }

@@ -283,8 +283,25 @@ func TestRows(t *testing.T) {
 // Repositories come from documents with what is known of them there.
 func TestRepositories(t *testing.T) {
 	got := cost.Repositories([]holdfast.RepositorySpec{{Name: "main", Region: "eastus", Tier: holdfast.TierCool, Immutable: true}})
-	if want := []cost.Repository{{Name: "main", Region: "eastus", Tier: holdfast.TierCool, Redundancy: cost.LRS, Immutable: true}}; !slices.Equal(got, want) {
+	got = append(got, cost.Repositories([]holdfast.RepositorySpec{{Name: "twice", Region: "eastus", Tier: holdfast.TierCool, Redundancy: holdfast.RedundancyGRS}})...)
+	if want := []cost.Repository{
+		{Name: "main", Region: "eastus", Tier: holdfast.TierCool, Immutable: true},
+		{Name: "twice", Region: "eastus", Tier: holdfast.TierCool, Redundancy: cost.GRS},
+	}; !slices.Equal(got, want) {
 		t.Errorf("%+v, want %+v", got, want)
+	}
+}
+
+// TestReport_AssumedLRS names the repositories whose redundancy had to be assumed: not those that say it, nor folders.
+func TestReport_AssumedLRS(t *testing.T) {
+	m, err := cost.NewMeter(cost.Setting{Prices: prices(t), Assumptions: cost.DefaultAssumptions(), Repositories: []cost.Repository{
+		{Name: "silent", Region: "westeurope", Tier: holdfast.TierHot}, {Name: "said", Region: "westeurope", Tier: holdfast.TierHot, Redundancy: cost.LRS}, {Name: "shelf"},
+	}}, begin())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := m.Report(begin().AddDate(0, 1, 0)).AssumedLRS; !slices.Equal(got, []string{"silent"}) {
+		t.Errorf("LRS is assumed of %q, want silent alone", got)
 	}
 }
 

@@ -16,6 +16,7 @@ type Report struct {
 	From        time.Time   `json:"from"`
 	To          time.Time   `json:"to"`
 	Assumptions Assumptions `json:"assumptions"`
+	AssumedLRS  []string    `json:"assumedLRS"` // repositories in Azure of which nobody said the redundancy; never nil
 	Months      []Month     `json:"months"`
 	Warnings    []Warning   `json:"warnings"` // never nil
 }
@@ -171,6 +172,12 @@ func (m *Meter) Report(to time.Time) Report {
 	}
 	for i := 0; i == 0 || m.bound(i-1) < to.Unix(); i++ {
 		r.Months = append(r.Months, m.monthOf(i, to.Unix()))
+	}
+	r.AssumedLRS = []string{}
+	for _, repository := range m.setting.Repositories {
+		if repository.Region != "" && repository.Redundancy == "" {
+			r.AssumedLRS = append(r.AssumedLRS, repository.Name)
+		}
 	}
 	r.Warnings = m.warnings(r)
 	return r

@@ -259,6 +259,7 @@ type repositoryFields struct {
 	URL          string        `yaml:"url,required"`
 	Region       string        `yaml:"region"`
 	Tier         *string       `yaml:"tier"`
+	Redundancy   string        `yaml:"redundancy"`
 	Encrypted    *bool         `yaml:"encrypted"`
 	Immutable    bool          `yaml:"immutable"`
 	Concurrency  *int          `yaml:"concurrency"`

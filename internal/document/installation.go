@@ -203,13 +203,14 @@ func isVaultPath(path, collection string) bool {
 
 func (p *page) repository(f repositoryFields) holdfast.RepositorySpec {
 	spec := holdfast.RepositorySpec{
-		Name: f.Name, Description: f.Description, Region: f.Region, Tier: holdfast.Tier(orDefault(f.Tier, string(holdfast.TierInferred))),
+		Name: f.Name, Description: f.Description, Region: f.Region, Tier: holdfast.Tier(orDefault(f.Tier, string(holdfast.TierInferred))), Redundancy: holdfast.Redundancy(f.Redundancy),
 		Encrypted: orDefault(f.Encrypted, true), Immutable: f.Immutable, Concurrency: orDefault(f.Concurrency, 0),
 		Password: p.secret("passwordFrom", f.PasswordFrom), KeyID: f.VaultKey,
 	}
 	var scheme string
 	spec.URL, scheme = p.location(f.URL)
 	p.checkStorage(spec, scheme)
+	p.checkRedundancy(spec, scheme)
 	if spec.Concurrency < 0 || spec.Concurrency > concurrencyMax {
 		p.wrong("concurrency", fmt.Sprintf("a number of machines from 1 to %d, or 0 for no limit", concurrencyMax), "%d is out of range", spec.Concurrency)
 	}
@@ -274,6 +275,27 @@ func (p *page) checkStorage(spec holdfast.RepositorySpec, scheme string) {
 	}
 	if folder && spec.Tier != holdfast.TierArchive && spec.Tier != holdfast.TierInferred {
 		p.wrong("tier", "archive, for a folder that archives go to, or none", "a folder has no access tiers")
+	}
+}
+
+// checkRedundancy holds the redundancy against what storage accounts have, and tier archive against what it can be combined with.
+func (p *page) checkRedundancy(spec holdfast.RepositorySpec, scheme string) {
+	zones := false
+	switch spec.Redundancy {
+	case "":
+		return
+	case holdfast.RedundancyLRS, holdfast.RedundancyGRS:
+	case holdfast.RedundancyZRS, holdfast.RedundancyGZRS:
+		zones = true
+	default:
+		p.wrong("redundancy", "LRS, ZRS, GRS or GZRS; RA-GRS and RA-GZRS count as GRS and GZRS", "%q is not a redundancy of storage accounts", spec.Redundancy)
+		return
+	}
+	switch {
+	case scheme == schemeFolder:
+		p.wrong("redundancy", "a redundancy for azblob alone", "a folder is in no storage account")
+	case zones && spec.Tier == holdfast.TierArchive:
+		p.wrong("redundancy", "LRS or GRS, which tier archive can be combined with", "accounts of redundancy %s have no tier archive", spec.Redundancy)
 	}
 }
 

@@ -201,6 +201,7 @@ var vocabulary = map[string]term{
 	"repository.url":         {says: "where it is: a folder (relative to this file), file:///FOLDER or azblob://ACCOUNT/CONTAINER/FOLDER"},
 	"repository.region":      {says: "the region of its storage account, which azblob needs", pattern: regionPattern},
 	"repository.tier":        {says: "the access tier: hot, cool, cold, archive, or inferred, which is the account's own", otherwise: string(holdfast.TierInferred), words: []string{"hot", "cool", "cold", "archive", "inferred"}},
+	"repository.redundancy":  {says: "the redundancy of its storage account, for costs: LRS (which stands for it when left out), ZRS, GRS or GZRS", words: []string{"LRS", "ZRS", "GRS", "GZRS"}},
 	"repository.encrypted":   {says: "false: what is stored can be read without a key", otherwise: true},
 	"repository.immutable":   {says: "true: objects are locked until the retention of what needs them ends, in a container with version-level immutability"},
 	"repository.concurrency": {says: "how many machines' backups are written at once; 0: no limit of its own", otherwise: 0, low: number(0), high: number(concurrencyMax)},

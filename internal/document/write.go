@@ -131,7 +131,7 @@ func secretFieldsOf(s holdfast.SecretSource) *secretFields {
 
 func repositoryFieldsOf(r holdfast.RepositorySpec) *repositoryFields {
 	return &repositoryFields{
-		header: header{KindRepository, r.Name, r.Description}, URL: r.URL, Region: r.Region, Tier: unless(string(r.Tier), string(holdfast.TierInferred)),
+		header: header{KindRepository, r.Name, r.Description}, URL: r.URL, Region: r.Region, Tier: unless(string(r.Tier), string(holdfast.TierInferred)), Redundancy: string(r.Redundancy),
 		Encrypted: unless(r.Encrypted, true), Immutable: r.Immutable, Concurrency: given(r.Concurrency), PasswordFrom: secretFieldsOf(r.Password), VaultKey: r.KeyID,
 	}
 }

@@ -217,6 +217,9 @@ func (d draw) repository(i int, tier holdfast.Tier) holdfast.RepositorySpec {
 		Name: d.name("repository", i), Description: d.text("description"), URL: fmt.Sprintf("azblob://account/container/%d", i), Region: "westeurope", Tier: tier,
 		Encrypted: true, Immutable: tier != holdfast.TierArchive && d.yes("immutable"), Concurrency: d.upTo(9, "concurrency"),
 	}
+	if tier != holdfast.TierInferred {
+		r.Redundancy = rapid.SampledFrom([]holdfast.Redundancy{"", holdfast.RedundancyLRS, holdfast.RedundancyGRS}).Draw(d.T, "redundancy")
+	}
 	if d.yes("vault") {
 		r.KeyID = "https://v.vault.azure.net/keys/hot"
 	} else {

@@ -261,6 +261,9 @@ func (s Summary) Conclusions() []Event {
 			"leftOut: the inventory does not hold this machine, so that its points, %d in number, are no part of the preview", l.Points,
 		)})
 	}
+	if names := s.Cost.AssumedLRS; len(names) > 0 {
+		all = append(all, Event{At: s.To, Name: Warning, Reason: "redundancyAssumed: priced as LRS, since their documents name no redundancy: " + strings.Join(names, ", ")})
+	}
 	for _, w := range s.Cost.Warnings {
 		all = append(all, Event{At: s.To, Policy: w.Policy, Name: Warning, Reason: fmt.Sprintf("%s: %s", w.Kind, w.Message), Machines: w.VMs})
 	}

@@ -184,6 +184,9 @@ func tellCosts(p *page, r cost.Report) {
 		rows = append(rows, costRow(name, m.Costs))
 	}
 	p.table([]string{"MONTH", "SNAPSHOTS", "BACKUPS", "ARCHIVES", "TRAFFIC", "TRANSACTIONS", "TOTAL", "STORED, GB-MONTHS S/B/A"}, rows)
+	if len(r.AssumedLRS) > 0 {
+		p.line("Priced as LRS, since their documents name no redundancy: %s", cli.Printable(strings.Join(r.AssumedLRS, ", ")))
+	}
 	for _, warning := range r.Warnings {
 		p.line("Warning: %s: %s", warning.Policy, warning.Message)
 		if warning.Hint != "" {

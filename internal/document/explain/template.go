@@ -160,6 +160,9 @@ func repository(r holdfast.RepositorySpec) string {
 	if r.Tier != holdfast.TierInferred {
 		words += ", tier " + string(r.Tier)
 	}
+	if r.Redundancy != "" {
+		words += ", redundancy " + string(r.Redundancy)
+	}
 	if !r.Encrypted {
 		words += ", not encrypted"
 	}
