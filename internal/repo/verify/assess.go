@@ -72,7 +72,7 @@ type Question struct {
 // Assess finds out which visible points have lost something with damaged packs. It walks the maps of the points whose lists name one of
 // them, subtrees that they share once, and reads no data.
 func (k *Key) Assess(ctx context.Context, q Question) (Assessment, error) {
-	a := assessor{k: k, q: q, lost: map[chunk.ID]bool{}, result: Assessment{Hit: map[holdfast.PointID]bool{}, Needed: map[string]bool{}, By: map[string]map[string]bool{}}}
+	a := assessor{k: k, q: q, lost: map[shortID]bool{}, result: Assessment{Hit: map[holdfast.PointID]bool{}, Needed: map[string]bool{}, By: map[string]map[string]bool{}}}
 	if len(q.Damaged) == 0 {
 		return a.result, nil
 	}
@@ -103,10 +103,16 @@ func (k *Key) Assess(ctx context.Context, q Question) (Assessment, error) {
 type assessor struct {
 	k      *Key
 	q      Question
-	listed map[string]bool   // packs of the point that is being walked
-	lost   map[chunk.ID]bool // of nodes that were walked: whether something below is lost
+	listed map[string]bool  // packs of the point that is being walked
+	lost   map[shortID]bool // of nodes that were walked: whether something below is lost
 	result Assessment
 }
+
+// shortID is half an id, which tells nodes apart as surely and takes half the memory. A quarter of it would tell too little: collections
+// rely on what is said here of packs.
+type shortID [16]byte
+
+func shortOf(id chunk.ID) shortID { return shortID(id[:]) }
 
 func (a *assessor) point(ctx context.Context, p oplog.PointState, packs []string) error {
 	a.listed = map[string]bool{}
@@ -145,7 +151,7 @@ func (a *assessor) disk(ctx context.Context, disk holdfast.PointDisk) (lost bool
 }
 
 func (a *assessor) node(ctx context.Context, child tree.Child, level int) (lost bool, err error) {
-	if lost, known := a.lost[child.ID]; known {
+	if lost, known := a.lost[shortOf(child.ID)]; known {
 		return lost, nil
 	}
 	there, err := a.there(ctx, child)
@@ -155,7 +161,7 @@ func (a *assessor) node(ctx context.Context, child tree.Child, level int) (lost 
 	lost = !there
 	node, err := a.k.Nodes.Load(ctx, child, level)
 	if stored.IsDamage(err) {
-		a.lost[child.ID] = true
+		a.lost[shortOf(child.ID)] = true
 		return true, nil
 	}
 	if err != nil {
@@ -179,7 +185,7 @@ func (a *assessor) node(ctx context.Context, child tree.Child, level int) (lost 
 		}
 		lost = lost || !there
 	}
-	a.lost[child.ID] = lost
+	a.lost[shortOf(child.ID)] = lost
 	return lost, nil
 }
 
