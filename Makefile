@@ -105,13 +105,14 @@ POINTS ?= 10000
 SCALE ?= $(CURDIR)/bin/scale
 
 .PHONY: bench-scale
-bench-scale: ## measure map, index and log at sizes made up without their data (long; TIB=, POINTS=, SCALE=folder)
+bench-scale: ## measure map, index, log and sets of ids at sizes made up without their data (long; TIB=, POINTS=, SCALE=folder)
 	mkdir -p $(SCALE)
 	$(GO) test -run '^$$' -bench 'PlanAtScale' -benchtime 1x -timeout 1h ./internal/repo/index
 	HOLDFAST_SCALE_TIB=$(TIB) HOLDFAST_SCALE_FOLDER=$(SCALE) $(GO) test -run '^$$' -bench Scale_Grow -benchtime 1x -timeout 12h ./internal/repo/index
 	HOLDFAST_SCALE_FOLDER=$(SCALE) $(GO) test -run '^$$' -bench Scale_Read -benchtime 1x -timeout 1h ./internal/repo/index
 	HOLDFAST_SCALE_POINTS=$(POINTS) $(GO) test -run '^$$' -bench Scale_Points -benchtime 1x -timeout 4h ./internal/repo
 	$(GO) test -run '^$$' -bench Scale_Map ./internal/repo/tree
+	HOLDFAST_SCALE_TIB=$(TIB) $(GO) test -run '^$$' -bench Scale_Set -benchtime 1x -timeout 2h ./internal/repo/idset
 
 .PHONY: bench-peers
 bench-peers: ## measure Holdfast beside restic (and borg, kopia where they are) on one disk of real files (long; BENCH=flags)

@@ -25,12 +25,11 @@ func (v *verifier) checkContent(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = sound.Close() }() // it was only read
+	defer sound.close()
 	report := func(name string, err error) { v.problem(name, "%v", err) }
 	if err := v.o.Key.Runs(ctx, v.state, report); err != nil { // a damaged run loses nothing, but it is damage
 		return err
 	}
-	walked := walkedNodes{} // subtrees shared by points are walked once
 	for _, p := range v.state.Points {
 		point, err := v.manifest(ctx, p)
 		if stored.IsDamage(err) {
@@ -42,7 +41,7 @@ func (v *verifier) checkContent(ctx context.Context) error {
 			return err
 		}
 		for _, disk := range point.Disks {
-			w := contentWalker{v: v, sound: sound, walked: &walked}
+			w := contentWalker{v: v, sound: sound}
 			if err := w.disk(ctx, disk); err != nil {
 				return err
 			}
@@ -79,40 +78,60 @@ func (v *verifier) explains(ctx context.Context, p oplog.PointState) (bool, erro
 	return slices.ContainsFunc(append(packs, includes...), v.isProblem), nil
 }
 
-// walkedNodes are the nodes that were found complete, by a short key. Nodes that stand for others are all remembered: there are 27,000 of
-// them for each TiB of chunks that differ. Of those right above the chunks, 32 times as many, only the first are: to walk one again costs time,
-// and no truth.
-type walkedNodes struct {
-	inner, lowest map[idset.Key]bool
+// soundIDs are the chunks and nodes that were found authentic in some pack, and which of the nodes were found complete: one bit each, by
+// their rank, since an isolated change makes a node at every level, so that an old repository may have more nodes than chunks.
+type soundIDs struct {
+	chunks, nodes *idset.Set
+	complete      []uint64
 }
 
-// lowestMax is how many of the lowest nodes are remembered, some 20 bytes each.
-const lowestMax = 1 << 20
-
-func (w *walkedNodes) has(id chunk.ID, level int) bool {
-	if level == 0 {
-		return w.lowest[idset.KeyOf(id[:])]
-	}
-	return w.inner[idset.KeyOf(id[:])]
+func (s *soundIDs) close() {
+	s.chunks.Close()
+	s.nodes.Close()
 }
 
-func (w *walkedNodes) add(id chunk.ID, level int) {
-	if w.inner == nil {
-		w.inner, w.lowest = map[idset.Key]bool{}, map[idset.Key]bool{}
+// node returns the number of a node by which it is marked as complete, and whether the node is sound.
+func (s *soundIDs) node(id chunk.ID) (number int64, sound bool, err error) { return s.nodes.Rank(id) }
+
+func (s *soundIDs) isComplete(node int64) bool { return s.complete[node/64]&(1<<(node%64)) != 0 }
+
+func (s *soundIDs) setComplete(node int64) { s.complete[node/64] |= 1 << (node % 64) }
+
+// soundBuilder gathers what packs of data and packs of nodes hold.
+type soundBuilder struct{ chunks, nodes *idset.Builder }
+
+func newSoundBuilder() soundBuilder { return soundBuilder{idset.NewBuilder(), idset.NewBuilder()} }
+
+func (b soundBuilder) of(kind seal.Kind) *idset.Builder {
+	if kind == seal.KindTree {
+		return b.nodes
 	}
-	switch {
-	case level > 0:
-		w.inner[idset.KeyOf(id[:])] = true
-	case len(w.lowest) < lowestMax:
-		w.lowest[idset.KeyOf(id[:])] = true
-	}
+	return b.chunks
 }
 
-// openPacks opens all packs that points need and returns the chunks and nodes that were found authentic in some of them, by a short key: at scale the
-// memory matters, and a collision of 64 bits of a keyed hash would need billions of ids. When a pack list is damaged that is any pack.
-func (v *verifier) openPacks(ctx context.Context) (*idset.Set, error) {
-	sound := idset.NewBuilder(0)
-	defer sound.Close()
+func (b soundBuilder) build() (*soundIDs, error) {
+	nodes, err := b.nodes.Build()
+	if err != nil {
+		return nil, err
+	}
+	b.nodes.Close() // its file is not to lie beside those of the chunks
+	chunks, err := b.chunks.Build()
+	if err != nil {
+		nodes.Close()
+		return nil, err
+	}
+	return &soundIDs{chunks: chunks, nodes: nodes, complete: make([]uint64, nodes.Len()/64+1)}, nil
+}
+
+func (b soundBuilder) close() {
+	b.chunks.Close()
+	b.nodes.Close()
+}
+
+// openPacks opens all packs that points need and returns the ids found in them. When a pack list is damaged that is any pack.
+func (v *verifier) openPacks(ctx context.Context) (*soundIDs, error) {
+	sound := newSoundBuilder()
+	defer sound.close()
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	packs := v.known
@@ -136,13 +155,13 @@ func (v *verifier) openPacks(ctx context.Context) (*idset.Set, error) {
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	return sound.Set()
+	return sound.build()
 }
 
 // packMemory is what one pack needs while it is checked, used again for the next one.
 type packMemory struct{ data, plain []byte }
 
-func (v *verifier) openPack(ctx context.Context, name string, sound *idset.Builder) error {
+func (v *verifier) openPack(ctx context.Context, name string, sound soundBuilder) error {
 	r := v.o.Key
 	memory := v.packMemory.Get().(*packMemory)
 	defer v.packMemory.Put(memory)
@@ -168,7 +187,7 @@ func (v *verifier) openPack(ctx context.Context, name string, sound *idset.Build
 			return err
 		}
 		for i := range f.Items {
-			if err := sound.Add(idset.KeyOf(f.Data[i*32:])); err != nil {
+			if err := sound.of(object.Header.Kind).Add(chunk.ID(f.Data[i*32:])); err != nil {
 				return err
 			}
 		}
@@ -208,10 +227,9 @@ func (v *verifier) checkFrame(name string, kind seal.Kind, f seal.Frame, plain [
 
 // contentWalker walks one disk and notes the first thing that is lost.
 type contentWalker struct {
-	v      *verifier
-	sound  *idset.Set
-	walked *walkedNodes
-	lost   string
+	v     *verifier
+	sound *soundIDs
+	lost  string
 }
 
 func (w *contentWalker) disk(ctx context.Context, disk holdfast.PointDisk) error {
@@ -232,13 +250,18 @@ func (w *contentWalker) disk(ctx context.Context, disk holdfast.PointDisk) error
 	return w.node(ctx, top, shape.Height()-1)
 }
 
+// node walks a node and what lies below it, unless that was done already: subtrees shared by points are walked once.
 func (w *contentWalker) node(ctx context.Context, child tree.Child, level int) error {
-	if w.walked.has(child.ID, level) {
+	number, sound, err := w.sound.node(child.ID)
+	if err != nil {
+		return err
+	}
+	if !sound {
+		w.lose("a node of its map")
 		return nil
 	}
-	if sound, err := w.sound.Has(idset.KeyOf(child.ID[:])); err != nil || !sound {
-		w.lose("a node of its map")
-		return err
+	if w.sound.isComplete(number) {
+		return nil
 	}
 	node, err := w.v.o.Key.Nodes.Load(ctx, child, level)
 	if stored.IsDamage(err) {
@@ -248,34 +271,41 @@ func (w *contentWalker) node(ctx context.Context, child tree.Child, level int) e
 	if err != nil {
 		return err
 	}
-	complete := true
-	for i := range node.Children {
-		below := node.Children[i]
-		if below.ID.IsHole() {
-			continue
-		}
-		before := w.lost
-		if err := w.below(ctx, below, level); err != nil {
-			return err
-		}
-		complete = complete && w.lost == before
+	if err := w.children(ctx, node, level); err != nil {
+		return err
 	}
-	if complete && w.lost == "" {
-		w.walked.add(child.ID, level)
+	if w.lost == "" {
+		w.sound.setComplete(number)
 	}
 	return nil
 }
 
-// below walks a child of a node: another node, or a chunk.
-func (w *contentWalker) below(ctx context.Context, child tree.Child, level int) error {
-	if level > 0 {
-		return w.node(ctx, child, level-1)
+// children walks what a node names, up to the first thing that is lost: what follows would say nothing new of the disk, and could not be
+// marked as complete.
+func (w *contentWalker) children(ctx context.Context, node *tree.Node, level int) error {
+	for i := range node.Children {
+		if w.lost != "" {
+			return nil
+		}
+		below := node.Children[i]
+		if below.ID.IsHole() {
+			continue
+		}
+		if level > 0 {
+			if err := w.node(ctx, below, level-1); err != nil {
+				return err
+			}
+			continue
+		}
+		sound, err := w.sound.chunks.Has(below.ID)
+		if err != nil {
+			return err
+		}
+		if !sound {
+			w.lose("chunk " + below.ID.String())
+		}
 	}
-	sound, err := w.sound.Has(idset.KeyOf(child.ID[:]))
-	if err == nil && !sound {
-		w.lose("chunk " + child.ID.String())
-	}
-	return err
+	return nil
 }
 
 func (w *contentWalker) lose(what string) {
