@@ -1,6 +1,7 @@
 package riverjobs
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
@@ -50,7 +51,7 @@ func (q *Queue) connectFile(ctx context.Context, pool *sql.DB) error {
 		return err
 	}
 	settings := q.settings()
-	settings.FetchPollInterval = pollFile
+	settings.FetchPollInterval = cmp.Or(q.options.Poll, pollFile)
 	settings.ReindexerSchedule = river.NeverSchedule() // it knows PostgreSQL's indexes alone
 	made, err := river.NewClient(driver, settings)
 	if err != nil {

@@ -12,6 +12,7 @@
 package riverjobs
 
 import (
+	"cmp"
 	"context"
 	"embed"
 	"encoding/json"
@@ -43,15 +44,19 @@ type Options struct {
 	// Beat is how often the process shows that it lives, StaleAfter how long one may stand still until its jobs run elsewhere;
 	// beatDefault and staleDefault when 0. All processes of a database have the same.
 	Beat, StaleAfter time.Duration
+
+	// Poll is how often it looks for jobs that no notification told it of; pollFile or pollServer when 0. A hundred processes
+	// that look every second cost the server a tenth of a core.
+	Poll time.Duration
 }
 
 const (
 	beatDefault  = 2 * time.Second
 	staleDefault = 10 * time.Second // five beats: a server that fails over answers again by then
 
-	fetchCooldown = 50 * time.Millisecond  // bounds what a busy queue asks of the database
+	fetchCooldown = 20 * time.Millisecond  // bounds what a busy queue asks of the database, and how often it notifies
 	pollFile      = 200 * time.Millisecond // SQLite has no notifications: what was enqueued is seen by looking
-	pollServer    = time.Second            // for what a notification missed
+	pollServer    = 500 * time.Millisecond // notifications within the cooldown are left out, and their jobs wait for this
 	rescueNever   = 30 * 24 * time.Hour    // River's rescuer does not know whether a process lives, and runs jobs twice
 	processHost   = "unknown"              // where the system does not tell its name
 )
@@ -147,7 +152,7 @@ func (q *Queue) settings() *river.Config {
 		JobTimeout:           -1,
 		RescueStuckJobsAfter: rescueNever,
 		FetchCooldown:        fetchCooldown,
-		FetchPollInterval:    pollServer,
+		FetchPollInterval:    cmp.Or(q.options.Poll, pollServer),
 		SkipUnknownJobCheck:  true, // who enqueues need not be who works
 	}
 }

@@ -14,7 +14,7 @@ import (
 
 // quick has a process taken for dead within a second.
 func quick(workers int) riverjobs.Options {
-	return riverjobs.Options{Queues: map[string]int{jobs.QueueDefault: workers}, Beat: 200 * time.Millisecond, StaleAfter: time.Second}
+	return riverjobs.Options{Queues: map[string]int{jobs.QueueDefault: workers}, Beat: 200 * time.Millisecond, StaleAfter: time.Second, Poll: 50 * time.Millisecond}
 }
 
 func open(t *testing.T, db *database.DB, workers int) *riverjobs.Queue {
