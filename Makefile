@@ -11,8 +11,10 @@ FUZZTIME ?= 30s
 RACE := ./internal/blob/... ./internal/repo/... ./internal/azure/... ./internal/capture ./internal/restore \
 	./internal/twin/fault ./internal/twin/state ./internal/twin/vdisk ./internal/twin/export
 
-# Loops over all calls or all bits: one thing at a time, so nothing for the race detector to see.
-LOOPS := Faults|Flip|Damage|Heal_|Death|Adversary|Golden
+# Loops over all calls or all bits, and what does one thing at a time: nothing for the race detector to see.
+LOOPS := Faults|Flip|Damage|Heal_|Death|Adversary|Golden|EveryCall|EveryBit|Troubles
+# The tests of the repository in which several do something at once.
+TOGETHER := Model|AtOnce|Race|Beside|Many|Cancel|GoesOn|TwoChanges|TwoTakeOvers|OthersAppend|SameMachine|UploadFailure|ReadAt|HistoryFree|Level2|FreesWhat
 
 .PHONY: help
 help: ## say what there is to do
@@ -33,8 +35,9 @@ rescue-source: ## pack bin/rescue-source.tar.gz: the second reader with all it i
 .PHONY: test
 test: ## run every test, and those of concurrent packages under the race detector too: what CI runs
 	$(GO) vet ./...
-	$(GO) test -short -timeout 20m ./...
-	$(GO) test -race -short -skip '$(LOOPS)' -timeout 20m $(RACE)
+	$(GO) test -short -parallel 4 -timeout 20m ./...
+	$(GO) test -race -short -skip '$(LOOPS)' -timeout 20m $$($(GO) list $(RACE) | grep -v 'internal/repo$$')
+	$(GO) test -race -short -skip '$(LOOPS)' -run '$(TOGETHER)' -timeout 20m ./internal/repo
 	cd rescue && $(GO) vet ./... && $(GO) test -timeout 10m ./...
 
 .PHONY: loops

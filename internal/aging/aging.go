@@ -27,6 +27,8 @@ type Remover interface {
 	RemoveSnapshots(ctx context.Context, p store.Point) error
 	// RemoveBackup makes a backup or archive invisible in its repository; its storage is freed by a collection.
 	RemoveBackup(ctx context.Context, p store.Point) error
+	// Collect frees the storage of a repository that no point needs.
+	Collect(ctx context.Context, repository string) error
 }
 
 // Config says what to work with. All fields are required.

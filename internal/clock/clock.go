@@ -91,3 +91,40 @@ func (m *Manual) Sleep(ctx context.Context, d time.Duration) error {
 		return nil
 	}
 }
+
+// Virtual is a clock on which waiting takes no time: who sleeps moves it. It is for a world in which one thing happens after the other, as
+// in the simulator; where several wait at once, each of them moves it, and it runs ahead of all of them.
+type Virtual struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+// NewVirtual returns a clock that stands at start.
+func NewVirtual(start time.Time) *Virtual { return &Virtual{now: start} }
+
+// Now implements Clock.
+func (v *Virtual) Now() time.Time {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.now
+}
+
+// Sleep implements Clock.
+func (v *Virtual) Sleep(ctx context.Context, d time.Duration) error {
+	if err := ctx.Err(); err != nil || d <= 0 {
+		return err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.now = v.now.Add(d)
+	return nil
+}
+
+// MoveTo moves the clock to an instant, unless it is there or beyond.
+func (v *Virtual) MoveTo(at time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if at.After(v.now) {
+		v.now = at
+	}
+}

@@ -2,7 +2,6 @@ package protect
 
 import (
 	"context"
-	"encoding/json"
 	"slices"
 	"time"
 
@@ -40,6 +39,11 @@ func (i *item) write(ctx context.Context, do func(ctx context.Context, tx databa
 	})
 }
 
+// stillMine refuses when another worker has taken the item over.
+func (i *item) stillMine(ctx context.Context) error {
+	return i.write(ctx, func(context.Context, database.Tx, time.Time) error { return nil })
+}
+
 // snapshot makes the snapshot point of the session, or finds the one that an earlier attempt made. Who fails once in an attempt is not asked
 // again in it.
 func (i *item) snapshot(ctx context.Context, m plan.Making) (holdfast.SnapshotSet, error) {
@@ -65,33 +69,20 @@ func (i *item) snapshotOnce(ctx context.Context, m plan.Making) (holdfast.Snapsh
 			return holdfast.SnapshotSet{}, err
 		}
 	}
-	set, err := setOf(row)
+	set, err := row.Set()
 	if err != nil || row.State == store.PointKept {
 		return set, err
 	}
-	made, err := i.p.config.Flows.MakeSnapshots(ctx, set)
+	made, err := i.p.config.Flows.MakeSnapshots(ctx, set, i.stillMine)
 	if err != nil {
 		return set, i.unmake(ctx, row, set, err)
 	}
-	row.Snapshots, row.State, row.Good, row.Created, row.Consistency = encodeSet(made), store.PointKept, true, made.Time.UTC().Truncate(time.Millisecond), made.Consistency
+	row = row.WithSet(made)
+	row.State, row.Good, row.Created, row.Consistency = store.PointKept, true, made.Time.UTC().Truncate(time.Millisecond), made.Consistency
 	for _, d := range made.Disks {
 		row.Bytes.Total += d.SizeBytes
 	}
 	return made, i.durable(ctx, m, row, nil)
-}
-
-func setOf(row store.Point) (holdfast.SnapshotSet, error) {
-	var set holdfast.SnapshotSet
-	if err := json.Unmarshal(row.Snapshots, &set); err != nil {
-		return set, holdfast.Wrap(holdfast.KindCorrupt, err, "the snapshots of the point %s in the database cannot be read", row.ID)
-	}
-	return set, nil
-}
-
-func encodeSet(set holdfast.SnapshotSet) json.RawMessage {
-	text, err := json.Marshal(set)
-	holdfast.Invariant(err == nil, "a set can be written as JSON: %v", err)
-	return text
 }
 
 // made finds the snapshot point that this session began, or made, before.
@@ -122,7 +113,8 @@ func (i *item) intend(ctx context.Context, m plan.Making, flags holdfast.Flags) 
 		return store.Point{}, err
 	}
 	row := i.row(m, flags)
-	row.ID, row.Temporary, row.Name, row.Snapshots, row.State = id, order.Temporary, set.Name, encodeSet(set), store.PointMaking
+	row.ID, row.Temporary, row.Name, row.State = id, order.Temporary, set.Name, store.PointMaking
+	row = row.WithSet(set)
 	err = i.write(ctx, func(ctx context.Context, tx database.Tx, now time.Time) error {
 		row.Created = now
 		return store.PutPoint(ctx, tx, row)
@@ -148,7 +140,10 @@ func (i *item) row(m plan.Making, flags holdfast.Flags) store.Point {
 func (i *item) unmake(ctx context.Context, row store.Point, set holdfast.SnapshotSet, cause error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
-	left := i.p.config.Flows.RemoveSnapshots(ctx, set)
+	if err := i.stillMine(ctx); err != nil {
+		return err
+	}
+	left := i.p.config.Flows.UnmakeSnapshots(ctx, set)
 	err := i.write(ctx, func(ctx context.Context, tx database.Tx, _ time.Time) error {
 		if left == nil {
 			return store.DropPoint(ctx, tx, row.ID)

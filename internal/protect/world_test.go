@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -23,7 +22,6 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/preview"
 	"github.com/holdfast-backup/holdfast/internal/protect"
 	"github.com/holdfast-backup/holdfast/internal/protection"
-	"github.com/holdfast-backup/holdfast/internal/retention"
 	"github.com/holdfast-backup/holdfast/internal/scheduler"
 	"github.com/holdfast-backup/holdfast/internal/store"
 	"github.com/holdfast-backup/holdfast/internal/work"
@@ -167,36 +165,19 @@ func (w *world) run(job work.Job) {
 			w.t.Fatal(err)
 		}
 	case work.KindPass:
-		w.pass(job)
+		if err := w.aging.Pass(w.t.Context(), holdfast.RunID(job.Key)); err != nil {
+			w.t.Fatal(err)
+		}
 	}
 }
 
 func itemOf(t testing.TB, job work.Job) work.Item {
 	t.Helper()
-	var item work.Item
-	if err := json.Unmarshal(job.Arguments, &item); err != nil {
+	item, err := work.ItemOf(job)
+	if err != nil {
 		t.Fatal(err)
 	}
 	return item
-}
-
-// pass is the daily pass.
-func (w *world) pass(job work.Job) {
-	w.t.Helper()
-	var machines []holdfast.ResourceID
-	w.read(func(ctx context.Context, q store.Query) (err error) {
-		machines, err = store.MachinesWithPoints(ctx, q)
-		return err
-	})
-	w.write(func(ctx context.Context, tx database.Tx) error {
-		_, err := store.EndSession(ctx, tx, holdfast.RunID(job.Key), holdfast.OutcomeSuccess, "", w.clock.Now())
-		return err
-	})
-	for _, vm := range machines {
-		if _, err := w.aging.Machine(w.t.Context(), vm, retention.DailyPass); err != nil {
-			w.t.Fatal(err)
-		}
-	}
 }
 
 // through lets time pass up to an instant, which is not reached.
@@ -286,7 +267,7 @@ func (f *flows) PrepareSnapshots(_ context.Context, vm holdfast.ResourceID, o pr
 	return holdfast.SnapshotSet{Point: o.Point, VM: vm, Name: vm.Name(), Disks: []holdfast.SetDisk{{LUN: holdfast.OSDisk, SizeBytes: 1 << 30}}}, f.try("prepare", vm)
 }
 
-func (f *flows) MakeSnapshots(_ context.Context, set holdfast.SnapshotSet) (holdfast.SnapshotSet, error) {
+func (f *flows) MakeSnapshots(_ context.Context, set holdfast.SnapshotSet, _ func(context.Context) error) (holdfast.SnapshotSet, error) {
 	set.Time = f.clock.Now()
 	if f.there == nil {
 		f.there = map[holdfast.PointID]bool{}
@@ -295,7 +276,7 @@ func (f *flows) MakeSnapshots(_ context.Context, set holdfast.SnapshotSet) (hold
 	return set, f.try("snapshot", set.VM)
 }
 
-func (f *flows) RemoveSnapshots(_ context.Context, set holdfast.SnapshotSet) error {
+func (f *flows) UnmakeSnapshots(_ context.Context, set holdfast.SnapshotSet) error {
 	if err := f.try("unmake", set.VM); err != nil {
 		return err
 	}
@@ -330,6 +311,8 @@ func (r removals) RemoveSnapshots(_ context.Context, p store.Point) error {
 	delete(r.there, p.ID)
 	return nil
 }
+
+func (r removals) Collect(context.Context, string) error { return nil }
 
 func (r removals) RemoveBackup(_ context.Context, p store.Point) error { return r.try("remove", p.VM) }
 

@@ -106,3 +106,6 @@ func Seen(ctx context.Context, tx Query, at time.Time) error {
 	}
 	return nil
 }
+
+// SameMachine reports whether two descriptions of a machine say the same.
+func SameMachine(a, b holdfast.InventoryVM) bool { return encode(a) == encode(b) }

@@ -120,6 +120,18 @@ func (r pointRow) point() (Point, error) {
 	return p, decode(r.Keep, &p.Keep, "a point")
 }
 
+// Set returns the snapshots of a snapshot point.
+func (p Point) Set() (holdfast.SnapshotSet, error) {
+	var set holdfast.SnapshotSet
+	return set, decode(string(p.Snapshots), &set, "the snapshots of a point")
+}
+
+// WithSet returns the point with its snapshots.
+func (p Point) WithSet(set holdfast.SnapshotSet) Point {
+	p.Snapshots = json.RawMessage(encode(set))
+	return p
+}
+
 // PutPoint writes a point down, a new one or as it stands now.
 func PutPoint(ctx context.Context, tx Query, p Point) error {
 	row := rowOf(p)
@@ -220,10 +232,10 @@ func PointOf(ctx context.Context, q Query, id holdfast.PointID) (Point, error) {
 	return rows[0].point()
 }
 
-// MachinesWithPoints returns the ids of all machines that have points, by id.
+// MachinesWithPoints returns the ids of all machines that have points, those included that are going, by id.
 func MachinesWithPoints(ctx context.Context, q Query) ([]holdfast.ResourceID, error) {
 	var rows []pointRow
-	if err := q.NewSelect().Model(&rows).Column("vm", "vm_id").Where("state = ?", string(PointKept)).Group("vm", "vm_id").Order("vm").Scan(ctx); err != nil {
+	if err := q.NewSelect().Model(&rows).Column("vm", "vm_id").Where("state IN (?)", bun.List([]PointState{PointKept, PointRemoving})).Group("vm", "vm_id").Order("vm").Scan(ctx); err != nil {
 		return nil, fmt.Errorf("reading the machines with points: %w", err)
 	}
 	ids := make([]holdfast.ResourceID, 0, len(rows))

@@ -64,3 +64,12 @@ const Control = "control"
 
 // Region is the queue of what has to be done in or near an Azure region.
 func Region(name string) string { return "region-" + strings.ToLower(name) }
+
+// ItemOf reads what a job of kind item names.
+func ItemOf(job Job) (Item, error) {
+	var item Item
+	if err := json.Unmarshal(job.Arguments, &item); err != nil {
+		return item, holdfast.Wrap(holdfast.KindCorrupt, err, "the job %s %s cannot be read", job.Kind, job.Key)
+	}
+	return item, nil
+}

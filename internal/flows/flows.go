@@ -1,0 +1,150 @@
+// Package flows does what packages protect and aging ask for: snapshots and backups by package capture, archives by package archive, in repositories that are opened
+// once and kept.
+//
+// It decides nothing: what is to be made, and what goes, is in the order. What the flows promise holds here as well: whatever is asked
+// for may be asked for again. It must never open a repository that the documents do not declare.
+package flows
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/archive"
+	"github.com/holdfast-backup/holdfast/internal/capture"
+	"github.com/holdfast-backup/holdfast/internal/clock"
+	"github.com/holdfast-backup/holdfast/internal/protect"
+	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/store"
+)
+
+// Repositories opens the repositories that the documents declare.
+type Repositories interface {
+	// Open returns a repository by its name, for several users at once.
+	Open(ctx context.Context, name string) (*repo.Repository, error)
+	// Collector returns what may delete in it.
+	Collector(ctx context.Context, name string) (*repo.Collector, error)
+}
+
+// Config says what to work with. All fields but the numbers are required.
+type Config struct {
+	Source       capture.Source
+	Repositories Repositories
+	Clock        clock.Clock
+	Log          *slog.Logger
+	DisksAtOnce  int // of one backup; 0 for capture's own number
+	Readers      int // of one disk; likewise
+}
+
+// Flows makes and removes what points are made of. Safe for concurrent use.
+type Flows struct {
+	config    Config
+	snapshots *capture.Snapshots
+}
+
+// New makes it.
+func New(config Config) (*Flows, error) {
+	f := &Flows{config: config}
+	var err error
+	f.snapshots, err = f.newSnapshots(nil)
+	return f, err
+}
+
+func (f *Flows) newSnapshots(mayRemove func(ctx context.Context, set holdfast.SnapshotSet) error) (*capture.Snapshots, error) {
+	return capture.NewSnapshots(capture.SnapshotConfig{Source: f.config.Source, Clock: f.config.Clock, Log: f.config.Log, MayRemove: mayRemove})
+}
+
+// PrepareSnapshots implements protect.Flows.
+func (f *Flows) PrepareSnapshots(ctx context.Context, vm holdfast.ResourceID, o protect.SnapshotOrder) (holdfast.SnapshotSet, error) {
+	return f.snapshots.Prepare(ctx, vm, capture.SnapshotOptions{
+		Point: o.Point, Policy: o.Policy.Name, Session: o.Session, Slot: o.Slot, Flags: o.Flags, Temporary: o.Temporary, Read: o.Read,
+		Tags: o.Policy.Snapshots.Tags, CopyTags: o.Policy.Snapshots.CopyTags, ResourceGroup: o.Policy.Snapshots.ResourceGroups[vm.Subscription()],
+	})
+}
+
+// MakeSnapshots implements protect.Flows.
+func (f *Flows) MakeSnapshots(ctx context.Context, set holdfast.SnapshotSet, mayRemove func(ctx context.Context) error) (holdfast.SnapshotSet, error) {
+	snapshots, err := f.newSnapshots(func(ctx context.Context, _ holdfast.SnapshotSet) error { return mayRemove(ctx) })
+	if err != nil {
+		return set, err
+	}
+	return snapshots.Make(ctx, set)
+}
+
+// UnmakeSnapshots implements protect.Flows.
+func (f *Flows) UnmakeSnapshots(ctx context.Context, set holdfast.SnapshotSet) error {
+	_, err := f.snapshots.Remove(ctx, set)
+	return err
+}
+
+// Backup implements protect.Flows.
+func (f *Flows) Backup(ctx context.Context, o protect.BackupOrder) (holdfast.BackupResult, error) {
+	r, err := f.config.Repositories.Open(ctx, o.Repository)
+	if err != nil {
+		return holdfast.BackupResult{}, err
+	}
+	flow, err := capture.New(capture.Config{
+		Source: f.config.Source, Repository: r, Clock: f.config.Clock, Log: f.config.Log, DisksAtOnce: f.config.DisksAtOnce, Readers: f.config.Readers,
+	})
+	if err != nil {
+		return holdfast.BackupResult{}, err
+	}
+	return flow.Run(ctx, o.VM, capture.Options{From: &o.From, Full: o.Full, RetainUntil: o.LockUntil})
+}
+
+// Archive implements protect.Flows.
+func (f *Flows) Archive(ctx context.Context, o protect.ArchiveOrder) (holdfast.BackupResult, error) {
+	source, err := f.config.Repositories.Open(ctx, o.From.Repository)
+	if err != nil {
+		return holdfast.BackupResult{}, err
+	}
+	target, err := f.config.Repositories.Open(ctx, o.To)
+	if err != nil {
+		return holdfast.BackupResult{}, err
+	}
+	for _, r := range []*repo.Repository{source, target} { // other processes write to them as well
+		if err := r.Refresh(ctx); err != nil {
+			return holdfast.BackupResult{}, err
+		}
+	}
+	flow, err := archive.New(archive.Config{Source: source, Target: target, Log: f.config.Log, DisksAtOnce: f.config.DisksAtOnce, Readers: f.config.Readers})
+	if err != nil {
+		return holdfast.BackupResult{}, err
+	}
+	return flow.Run(ctx, o.From.ID, archive.Options{RetainUntil: o.LockUntil})
+}
+
+// RemoveSnapshots implements aging.Remover.
+func (f *Flows) RemoveSnapshots(ctx context.Context, p store.Point) error {
+	set, err := p.Set()
+	if err != nil {
+		return err
+	}
+	return f.UnmakeSnapshots(ctx, set)
+}
+
+// RemoveBackup implements aging.Remover. One that is locked is an error of KindRefused, with the date.
+func (f *Flows) RemoveBackup(ctx context.Context, p store.Point) error {
+	r, err := f.config.Repositories.Open(ctx, p.Repository)
+	if err != nil {
+		return err
+	}
+	if err := r.Refresh(ctx); err != nil {
+		return err
+	}
+	_, err = r.Remove(ctx, []holdfast.PointID{p.ID}, repo.RemoveOptions{})
+	if holdfast.IsKind(err, holdfast.KindNotFound) {
+		return nil // it was removed before
+	}
+	return err
+}
+
+// Collect implements aging.Collector.
+func (f *Flows) Collect(ctx context.Context, repository string) error {
+	c, err := f.config.Repositories.Collector(ctx, repository)
+	if err != nil {
+		return err
+	}
+	_, err = c.Collect(ctx, repo.CollectOptions{})
+	return err
+}

@@ -1,0 +1,224 @@
+package sim_test
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/cost"
+	"github.com/holdfast-backup/holdfast/internal/document"
+	"github.com/holdfast-backup/holdfast/internal/preview"
+	"github.com/holdfast-backup/holdfast/internal/sim"
+	"github.com/holdfast-backup/holdfast/internal/store"
+)
+
+// estate has three machines in two regions, one of them with two disks.
+const estate = `
+subscriptions:
+  - {id: 11111111-1111-1111-1111-111111111111, name: production}
+resourceGroups:
+  - {name: shop, subscription: production, location: westeurope}
+  - {name: bank, subscription: production, location: eastus}
+networks:
+  - {name: shop-net, resourceGroup: shop, addressPrefix: 10.1.0.0/16, subnets: [{name: front, addressPrefix: 10.1.1.0/24}]}
+  - {name: bank-net, resourceGroup: bank, addressPrefix: 10.2.0.0/16, subnets: [{name: front, addressPrefix: 10.2.1.0/24}]}
+virtualMachines:
+  - {name: web-1, resourceGroup: shop, size: Standard_D4s_v5, os: Linux, subnet: shop-net/front, osDisk: {name: web-1-os, sizeGiB: 32, sku: Premium_LRS}}
+  - name: db-1
+    resourceGroup: shop
+    size: Standard_D4s_v5
+    os: Linux
+    tags: {tier: gold}
+    subnet: shop-net/front
+    osDisk: {name: db-1-os, sizeGiB: 32, sku: Premium_LRS}
+    dataDisks: [{lun: 0, name: db-1-data, sizeGiB: 64, sku: Premium_LRS}]
+  - {name: db-2, resourceGroup: bank, size: Standard_D4s_v5, os: Linux, tags: {tier: gold}, subnet: bank-net/front, osDisk: {name: db-2-os, sizeGiB: 32, sku: Premium_LRS}}
+`
+
+const policies = `
+kind: Repository
+name: hot
+url: /backups/hot
+encrypted: false
+---
+kind: Repository
+name: vault
+url: azblob://shopvault/backups/vault
+region: westeurope
+tier: archive
+encrypted: false
+---
+kind: SchedulePolicy
+name: office
+zone: Europe/Brussels
+sources: {regions: [westeurope], all: true}
+retries: 2
+daily:
+  snapshots: {hours: [7, 12], keep: 3}
+  backups: {hours: [7], keep: 3 days, repository: hot}
+weekly:
+  at: "07:00"
+  snapshots: {days: [monday], keep: 2}
+  backups: {days: [monday], keep: 14 days, repository: hot}
+monthly:
+  at: "07:00"
+  on: first monday
+  archives: {months: [every], keep: 12 months, repository: vault}
+---
+kind: SLATemplate
+name: gold
+target: 97
+snapshots:
+  daily: {every: 4 hours, keep: 1 day}
+backups:
+  window: {from: "20:00", to: "06:00"}
+  daily: {every: 4 hours, keep: 2 days}
+  monthly: {months: [every], on: last day, keep: 1 month}
+---
+kind: StorageTemplate
+name: near
+backups: {default: hot}
+---
+kind: SLAPolicy
+name: gold
+slaTemplate: gold
+storageTemplate: near
+sources: {regions: [westeurope, eastus], include: [{tag: {name: tier, value: gold}}]}
+`
+
+func instant(text string) time.Time {
+	at, err := time.Parse("2006-01-02", text)
+	if err != nil {
+		panic(err)
+	}
+	return at
+}
+
+func documents(t testing.TB) holdfast.Documents {
+	t.Helper()
+	d, _, err := document.Read(document.File{Name: "policies.yaml", Folder: "/", Data: []byte(policies)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// line is what two histories are compared by. Points are left out: a preview names them in its own way.
+func line(at time.Time, vm holdfast.ResourceID, e store.Event) string {
+	return fmt.Sprintf("%s %s %s %s for %s %s %s", at.UTC().Format(time.RFC3339Nano), e.Name, e.Policy, vm.Name(), e.Slot.UTC().Format(time.RFC3339), cmp.Or(e.Flags.String(), "-"), e.Reason)
+}
+
+type history struct {
+	lines []string
+	proof sim.Proof
+}
+
+func run(t testing.TB, from, until time.Time, seed uint64, faults string) history {
+	t.Helper()
+	folder := t.TempDir()
+	estateFile := filepath.Join(folder, "estate.yaml")
+	if err := os.WriteFile(estateFile, []byte(estate), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	faultFile := ""
+	if faults != "" {
+		faultFile = filepath.Join(folder, "faults.yaml")
+		if err := os.WriteFile(faultFile, []byte(faults), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := sim.Start(t.Context(), sim.Config{
+		Folder: filepath.Join(folder, "world"), EstateFile: estateFile, Documents: documents(t), From: from, Until: until, Seed: seed, FaultFile: faultFile,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}()
+	var h history
+	err = s.Run(t.Context(), func(e store.Event) error {
+		h.lines = append(h.lines, line(e.At, e.VM, e))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h.proof, err = s.Prove(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, wrong := range h.proof.Wrong {
+		t.Error(wrong)
+	}
+	return h
+}
+
+func previewed(t testing.TB, from, until time.Time) []string {
+	t.Helper()
+	prices, err := cost.BuiltIn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var inventory holdfast.Inventory
+	for _, m := range []struct{ name, group, region, tier string }{{"web-1", "shop", "westeurope", ""}, {"db-1", "shop", "westeurope", "gold"}, {"db-2", "bank", "eastus", "gold"}} {
+		vm := holdfast.InventoryVM{
+			ID: holdfast.NewResourceID("11111111-1111-1111-1111-111111111111", m.group, "Microsoft.Compute/virtualMachines", m.name), Name: m.name, Region: m.region,
+			Disks: []holdfast.InventoryDisk{{LUN: holdfast.OSDisk, Name: "os", SizeBytes: 1 << 30}}, Tags: map[string]string{"tier": m.tier},
+		}
+		inventory.VMs = append(inventory.VMs, vm)
+	}
+	p, err := preview.New(preview.Input{Documents: documents(t), Inventory: inventory, Prices: prices, Assumptions: cost.DefaultAssumptions()}, from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for e, err := range p.Run(until) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Name == preview.Clock {
+			continue
+		}
+		vms := e.Machines
+		if len(vms) == 0 {
+			vms = []holdfast.ResourceID{""}
+		}
+		for _, vm := range vms {
+			lines = append(lines, line(e.At, vm, store.Event{Policy: e.Policy, Name: string(e.Name), Slot: e.Slot, Flags: e.Flags, Reason: e.Reason}))
+		}
+	}
+	return lines
+}
+
+// Without faults, what the control plane and the twin do together is what a preview says, event by event, and every point holds what its
+// disks held.
+func TestSimulation_IsAsPreviewed(t *testing.T) {
+	from, until := instant("2026-03-27"), instant("2026-04-07") // over a change of the clocks, and with an archive
+	got, want := run(t, from, until, 1, ""), previewed(t, from, until)
+	slices.Sort(got.lines)
+	slices.Sort(want)
+	shown := 0
+	for _, l := range got.lines {
+		if !slices.Contains(want, l) && shown < 10 {
+			t.Errorf("happened alone: %s", l)
+			shown++
+		}
+	}
+	for _, l := range want {
+		if !slices.Contains(got.lines, l) && shown < 20 {
+			t.Errorf("was to happen:  %s", l)
+			shown++
+		}
+	}
+	if len(got.lines) != len(want) {
+		t.Errorf("%d events, and %d were to happen", len(got.lines), len(want))
+	}
+	t.Logf("%d events, %+v", len(got.lines), got.proof)
+}
