@@ -24,9 +24,9 @@ import (
 // Remover removes what a point is made of. It may be asked again for what is gone already.
 type Remover interface {
 	// RemoveSnapshots removes the snapshots of a point.
-	RemoveSnapshots(ctx context.Context, p store.Point) error
+	RemoveSnapshots(ctx context.Context, set holdfast.SnapshotSet) error
 	// RemoveBackup makes a backup or archive invisible in its repository; its storage is freed by a collection.
-	RemoveBackup(ctx context.Context, p store.Point) error
+	RemoveBackup(ctx context.Context, repository string, point holdfast.PointID) error
 	// Collect frees the storage of a repository that no point needs.
 	Collect(ctx context.Context, repository string) error
 }
@@ -61,6 +61,12 @@ func (a *Aging) Machine(ctx context.Context, vm holdfast.ResourceID, occasion re
 		return Result{}, err
 	}
 	return a.Finish(ctx, vm)
+}
+
+// Close is the closing step of a session. What could not be removed is told, and goes at the next look.
+func (a *Aging) Close(ctx context.Context, vm holdfast.ResourceID) (warnings []string, err error) {
+	result, err := a.Machine(ctx, vm, retention.Closing)
+	return result.Warnings, err
 }
 
 // judge writes down what retention says.
@@ -156,13 +162,21 @@ func (a *Aging) Finish(ctx context.Context, vm holdfast.ResourceID) (Result, err
 	return result, err
 }
 
+// take takes what a point is made of.
+func (a *Aging) take(ctx context.Context, p store.Point) error {
+	if p.Kind != holdfast.PointSnapshot {
+		return a.config.Remover.RemoveBackup(ctx, p.Repository, p.ID)
+	}
+	set, err := p.Set()
+	if err != nil {
+		return err
+	}
+	return a.config.Remover.RemoveSnapshots(ctx, set)
+}
+
 // remove removes a point that is written down as going, and writes down that it is gone.
 func (a *Aging) remove(ctx context.Context, p store.Point) error {
-	remove := a.config.Remover.RemoveBackup
-	if p.Kind == holdfast.PointSnapshot {
-		remove = a.config.Remover.RemoveSnapshots
-	}
-	if err := remove(ctx, p); err != nil {
+	if err := a.take(ctx, p); err != nil {
 		return err
 	}
 	return a.config.Database.Write(ctx, func(ctx context.Context, tx database.Tx) error {

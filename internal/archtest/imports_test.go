@@ -293,8 +293,9 @@ func TestTestSupportStaysInTests(t *testing.T) {
 	}
 }
 
-// importDepthMax is the longest chain of our own packages, from a program to the nouns, edges counted.
-const importDepthMax = 7
+// importDepthMax is the longest chain of our own packages, from a program to the nouns, edges counted. One of eight is the control plane on the engines:
+// program, wiring, scheduler, intentions, rows, plan, slots, wall clock. Each of them is a layer that tests stand on.
+const importDepthMax = 8
 
 // TestImportDepth proves that the layers stay few.
 func TestImportDepth(t *testing.T) {

@@ -13,9 +13,8 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/archive"
 	"github.com/holdfast-backup/holdfast/internal/capture"
 	"github.com/holdfast-backup/holdfast/internal/clock"
-	"github.com/holdfast-backup/holdfast/internal/protect"
 	"github.com/holdfast-backup/holdfast/internal/repo"
-	"github.com/holdfast-backup/holdfast/internal/store"
+	"github.com/holdfast-backup/holdfast/internal/work"
 )
 
 // Repositories opens the repositories that the documents declare.
@@ -55,7 +54,7 @@ func (f *Flows) newSnapshots(mayRemove func(ctx context.Context, set holdfast.Sn
 }
 
 // PrepareSnapshots implements protect.Flows.
-func (f *Flows) PrepareSnapshots(ctx context.Context, vm holdfast.ResourceID, o protect.SnapshotOrder) (holdfast.SnapshotSet, error) {
+func (f *Flows) PrepareSnapshots(ctx context.Context, vm holdfast.ResourceID, o work.SnapshotOrder) (holdfast.SnapshotSet, error) {
 	return f.snapshots.Prepare(ctx, vm, capture.SnapshotOptions{
 		Point: o.Point, Policy: o.Policy.Name, Session: o.Session, Slot: o.Slot, Flags: o.Flags, Temporary: o.Temporary, Read: o.Read,
 		Tags: o.Policy.Snapshots.Tags, CopyTags: o.Policy.Snapshots.CopyTags, ResourceGroup: o.Policy.Snapshots.ResourceGroups[vm.Subscription()],
@@ -78,7 +77,7 @@ func (f *Flows) UnmakeSnapshots(ctx context.Context, set holdfast.SnapshotSet) e
 }
 
 // Backup implements protect.Flows.
-func (f *Flows) Backup(ctx context.Context, o protect.BackupOrder) (holdfast.BackupResult, error) {
+func (f *Flows) Backup(ctx context.Context, o work.BackupOrder) (holdfast.BackupResult, error) {
 	r, err := f.config.Repositories.Open(ctx, o.Repository)
 	if err != nil {
 		return holdfast.BackupResult{}, err
@@ -93,8 +92,8 @@ func (f *Flows) Backup(ctx context.Context, o protect.BackupOrder) (holdfast.Bac
 }
 
 // Archive implements protect.Flows.
-func (f *Flows) Archive(ctx context.Context, o protect.ArchiveOrder) (holdfast.BackupResult, error) {
-	source, err := f.config.Repositories.Open(ctx, o.From.Repository)
+func (f *Flows) Archive(ctx context.Context, o work.ArchiveOrder) (holdfast.BackupResult, error) {
+	source, err := f.config.Repositories.Open(ctx, o.Source)
 	if err != nil {
 		return holdfast.BackupResult{}, err
 	}
@@ -111,28 +110,24 @@ func (f *Flows) Archive(ctx context.Context, o protect.ArchiveOrder) (holdfast.B
 	if err != nil {
 		return holdfast.BackupResult{}, err
 	}
-	return flow.Run(ctx, o.From.ID, archive.Options{RetainUntil: o.LockUntil})
+	return flow.Run(ctx, o.From, archive.Options{RetainUntil: o.LockUntil})
 }
 
 // RemoveSnapshots implements aging.Remover.
-func (f *Flows) RemoveSnapshots(ctx context.Context, p store.Point) error {
-	set, err := p.Set()
-	if err != nil {
-		return err
-	}
+func (f *Flows) RemoveSnapshots(ctx context.Context, set holdfast.SnapshotSet) error {
 	return f.UnmakeSnapshots(ctx, set)
 }
 
 // RemoveBackup implements aging.Remover. One that is locked is an error of KindRefused, with the date.
-func (f *Flows) RemoveBackup(ctx context.Context, p store.Point) error {
-	r, err := f.config.Repositories.Open(ctx, p.Repository)
+func (f *Flows) RemoveBackup(ctx context.Context, repository string, point holdfast.PointID) error {
+	r, err := f.config.Repositories.Open(ctx, repository)
 	if err != nil {
 		return err
 	}
 	if err := r.Refresh(ctx); err != nil {
 		return err
 	}
-	_, err = r.Remove(ctx, []holdfast.PointID{p.ID}, repo.RemoveOptions{})
+	_, err = r.Remove(ctx, []holdfast.PointID{point}, repo.RemoveOptions{})
 	if holdfast.IsKind(err, holdfast.KindNotFound) {
 		return nil // it was removed before
 	}

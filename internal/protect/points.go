@@ -12,6 +12,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/retention"
 	"github.com/holdfast-backup/holdfast/internal/sla"
 	"github.com/holdfast-backup/holdfast/internal/store"
+	"github.com/holdfast-backup/holdfast/internal/work"
 )
 
 // began tells the ledger that an attempt for a slot began.
@@ -105,7 +106,7 @@ func (i *item) made(ctx context.Context, m plan.Making) (row store.Point, found 
 func (i *item) intend(ctx context.Context, m plan.Making, flags holdfast.Flags) (store.Point, error) {
 	backs := slices.ContainsFunc(i.c.Makes, func(m plan.Making) bool { return m.Kind == holdfast.PointBackup })
 	id := holdfast.NewPointID(i.p.now(), i.p.config.Random())
-	order := SnapshotOrder{
+	order := work.SnapshotOrder{
 		Point: id, Policy: i.policy, Session: i.c.Session.ID, Slot: i.c.Session.Slot, Flags: flags, Temporary: flags == 0 && !i.c.Session.Manual, Read: backs,
 	}
 	set, err := i.p.config.Flows.PrepareSnapshots(ctx, i.c.VM, order)

@@ -17,61 +17,34 @@ import (
 	"time"
 
 	"github.com/holdfast-backup/holdfast"
-	"github.com/holdfast-backup/holdfast/internal/aging"
 	"github.com/holdfast-backup/holdfast/internal/clock"
 	"github.com/holdfast-backup/holdfast/internal/database"
 	"github.com/holdfast-backup/holdfast/internal/plan"
 	"github.com/holdfast-backup/holdfast/internal/protection"
 	"github.com/holdfast-backup/holdfast/internal/retention"
 	"github.com/holdfast-backup/holdfast/internal/store"
+	"github.com/holdfast-backup/holdfast/internal/work"
 )
-
-// SnapshotOrder says what a snapshot point is to be.
-type SnapshotOrder struct {
-	Point     holdfast.PointID
-	Policy    holdfast.PolicyCommon // the zero value for a snapshot by hand
-	Session   holdfast.RunID
-	Slot      time.Time
-	Flags     holdfast.Flags
-	Temporary bool // made to be read by a backup, and nothing to restore from
-	Read      bool // a backup is going to read it
-}
-
-// BackupOrder says what a backup is to be.
-type BackupOrder struct {
-	VM         holdfast.ResourceID
-	Repository string
-	From       holdfast.SnapshotSet // that it is read from
-	Full       bool                 // every disk is read in full
-	LockUntil  time.Time            // zero for no locks
-}
-
-// ArchiveOrder says what an archive is to be.
-type ArchiveOrder struct {
-	VM        holdfast.ResourceID
-	From      store.Point // the backup that is copied
-	To        string      // the repository
-	LockUntil time.Time   // zero for no locks
-}
 
 // Flows make what points are made of.
 type Flows interface {
 	// PrepareSnapshots chooses the names of a set. It makes nothing.
-	PrepareSnapshots(ctx context.Context, vm holdfast.ResourceID, o SnapshotOrder) (holdfast.SnapshotSet, error)
+	PrepareSnapshots(ctx context.Context, vm holdfast.ResourceID, o work.SnapshotOrder) (holdfast.SnapshotSet, error)
 	// MakeSnapshots makes a set that is written down; it may be asked again. After an error UnmakeSnapshots is to be called. mayRemove is asked before
 	// anything is removed: an error says that the work is another worker's by now.
 	MakeSnapshots(ctx context.Context, set holdfast.SnapshotSet, mayRemove func(ctx context.Context) error) (holdfast.SnapshotSet, error)
 	// UnmakeSnapshots removes what bears the set's names.
 	UnmakeSnapshots(ctx context.Context, set holdfast.SnapshotSet) error
 	// Backup reads a set into a repository. Asked again for a set that was read, it returns the point that there is.
-	Backup(ctx context.Context, o BackupOrder) (holdfast.BackupResult, error)
+	Backup(ctx context.Context, o work.BackupOrder) (holdfast.BackupResult, error)
 	// Archive copies a backup into another repository. Asked again for one that was copied, it returns the point that there is.
-	Archive(ctx context.Context, o ArchiveOrder) (holdfast.BackupResult, error)
+	Archive(ctx context.Context, o work.ArchiveOrder) (holdfast.BackupResult, error)
 }
 
 // Ager lets the points of a machine go.
 type Ager interface {
-	Machine(ctx context.Context, vm holdfast.ResourceID, occasion retention.Occasion) (aging.Result, error)
+	// Close is the closing step of a session. What could not be done now is told in sentences, and done by the daily pass.
+	Close(ctx context.Context, vm holdfast.ResourceID) (warnings []string, err error)
 }
 
 // Closed is told, in the transaction that does it, that a session has ended.
@@ -207,11 +180,11 @@ func (e *refusedError) Error() string { return e.why }
 
 // letOthersGo lets the machine's older points go: the closing step of a session.
 func (i *item) letOthersGo(ctx context.Context) {
-	result, err := i.p.config.Aging.Machine(ctx, i.c.VM, retention.Closing)
+	warnings, err := i.p.config.Aging.Close(ctx, i.c.VM)
 	if err != nil {
 		// best effort: the daily pass does it.
 		i.p.config.Log.WarnContext(ctx, "retention did not run", "machine", string(i.c.VM), "error", err)
 		i.warnings = append(i.warnings, "retention did not run at the close of the session; the daily pass does it")
 	}
-	i.warnings = append(i.warnings, result.Warnings...)
+	i.warnings = append(i.warnings, warnings...)
 }

@@ -263,7 +263,7 @@ func (f *flows) try(what string, vm holdfast.ResourceID) error {
 	return f.fails(what, vm)
 }
 
-func (f *flows) PrepareSnapshots(_ context.Context, vm holdfast.ResourceID, o protect.SnapshotOrder) (holdfast.SnapshotSet, error) {
+func (f *flows) PrepareSnapshots(_ context.Context, vm holdfast.ResourceID, o work.SnapshotOrder) (holdfast.SnapshotSet, error) {
 	return holdfast.SnapshotSet{Point: o.Point, VM: vm, Name: vm.Name(), Disks: []holdfast.SetDisk{{LUN: holdfast.OSDisk, SizeBytes: 1 << 30}}}, f.try("prepare", vm)
 }
 
@@ -291,11 +291,11 @@ func (f *flows) point(vm holdfast.ResourceID) holdfast.BackupResult {
 	}
 }
 
-func (f *flows) Backup(_ context.Context, o protect.BackupOrder) (holdfast.BackupResult, error) {
+func (f *flows) Backup(_ context.Context, o work.BackupOrder) (holdfast.BackupResult, error) {
 	return f.point(o.VM), f.try("backup", o.VM)
 }
 
-func (f *flows) Archive(_ context.Context, o protect.ArchiveOrder) (holdfast.BackupResult, error) {
+func (f *flows) Archive(_ context.Context, o work.ArchiveOrder) (holdfast.BackupResult, error) {
 	return f.point(o.VM), f.try("archive", o.VM)
 }
 
@@ -304,17 +304,19 @@ type removals struct{ *flows }
 
 func (f *flows) remover() removals { return removals{f} }
 
-func (r removals) RemoveSnapshots(_ context.Context, p store.Point) error {
-	if err := r.try("remove", p.VM); err != nil {
+func (r removals) RemoveSnapshots(_ context.Context, set holdfast.SnapshotSet) error {
+	if err := r.try("remove", set.VM); err != nil {
 		return err
 	}
-	delete(r.there, p.ID)
+	delete(r.there, set.Point)
 	return nil
 }
 
 func (r removals) Collect(context.Context, string) error { return nil }
 
-func (r removals) RemoveBackup(_ context.Context, p store.Point) error { return r.try("remove", p.VM) }
+func (r removals) RemoveBackup(context.Context, string, holdfast.PointID) error {
+	return r.try("remove", "")
+}
 
 func vm(name, region string, tags ...string) holdfast.InventoryVM {
 	m := holdfast.InventoryVM{

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"maps"
 	"math/rand/v2"
 	"slices"
 
@@ -32,14 +33,14 @@ type guests struct {
 type content map[int64]uint64
 
 func newGuests(c *control.Client, seed uint64) *guests {
-	random := rand.New(rand.NewPCG(seed, 2)) //nolint:gosec // a history is to be told again, not guessed
+	random := rand.New(rand.NewPCG(seed, 2))
 	return &guests{control: c, random: random, disks: map[string]*content{}, held: map[holdfast.PointID]map[string]content{}}
 }
 
 // block returns the bytes of a block with a seed.
 func block(seed uint64) []byte {
 	data := make([]byte, blockBytes)
-	random := rand.New(rand.NewPCG(seed, 3)) //nolint:gosec // the same bytes each time
+	random := rand.New(rand.NewPCG(seed, 3))
 	for i := 0; i < blockBytes; i += 8 {
 		if i%1024 >= 512 { // half of it can be made smaller
 			continue
@@ -85,9 +86,7 @@ func (g *guests) remember(set holdfast.SnapshotSet) {
 		key := d.ID.Key()
 		held[key] = content{}
 		if now := g.disks[key]; now != nil {
-			for number, seed := range *now {
-				held[key][number] = seed
-			}
+			maps.Copy(held[key], *now)
 		}
 	}
 	g.held[set.Point] = held

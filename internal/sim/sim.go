@@ -77,7 +77,7 @@ func Start(ctx context.Context, config Config) (*Simulation, error) {
 		config.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Simulation{
-		config: config, clock: clock.NewVirtual(config.From), random: rand.New(rand.NewPCG(config.Seed, 1)), //nolint:gosec // a history is to be told again, not guessed
+		config: config, clock: clock.NewVirtual(config.From), random: rand.New(rand.NewPCG(config.Seed, 1)),
 		looked: config.From, wrote: config.From,
 	}
 	for _, step := range []func(context.Context) error{s.startTwin, s.startControlPlane, s.apply} {

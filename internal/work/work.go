@@ -1,4 +1,4 @@
-// Package work names the kinds of job there are and what their arguments say, so that who enqueues and who handles agree. Arguments
+// Package work names the kinds of job there are, what their arguments say, and what the flows are ordered to make, so that who asks and who does agree. Arguments
 // are ids and nothing else: the truth is in the rows that they name.
 package work
 

@@ -1,0 +1,36 @@
+package work
+
+import (
+	"time"
+
+	"github.com/holdfast-backup/holdfast"
+)
+
+// SnapshotOrder says what a snapshot point is to be.
+type SnapshotOrder struct {
+	Point     holdfast.PointID
+	Policy    holdfast.PolicyCommon // the zero value for a snapshot by hand
+	Session   holdfast.RunID
+	Slot      time.Time
+	Flags     holdfast.Flags
+	Temporary bool // made to be read by a backup, and nothing to restore from
+	Read      bool // a backup is going to read it
+}
+
+// BackupOrder says what a backup is to be.
+type BackupOrder struct {
+	VM         holdfast.ResourceID
+	Repository string
+	From       holdfast.SnapshotSet // that it is read from
+	Full       bool                 // every disk is read in full
+	LockUntil  time.Time            // zero for no locks
+}
+
+// ArchiveOrder says what an archive is to be.
+type ArchiveOrder struct {
+	VM        holdfast.ResourceID
+	From      holdfast.PointID // the backup that is copied
+	Source    string           // the repository that it is in
+	To        string           // the repository
+	LockUntil time.Time        // zero for no locks
+}
