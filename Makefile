@@ -51,6 +51,13 @@ HISTORIES ?= 600
 model: ## run thousands of random histories of repositories against a model in memory (minutes; HISTORIES=)
 	$(GO) test -count=1 -timeout 2h -run TestModel ./internal/repo -rapid.checks=$(HISTORIES)
 
+# How many histories make sim runs of each kind.
+SEEDS ?= 50
+
+.PHONY: sim
+sim: ## run histories of the control plane over the twin, with faults and with crashes (long; SEEDS=)
+	HOLDFAST_SIM=$(SEEDS) $(GO) test -count=1 -timeout 4h -v ./internal/sim
+
 .PHONY: lint
 lint: $(BIN)/golangci-lint ## run the linters of .golangci.yml and check formatting
 	$(BIN)/golangci-lint run ./...

@@ -82,7 +82,7 @@ Work with the twin, a simulated Azure, or with a real one; the file after --azur
 
 func (a *app) rootCommand() *cobra.Command {
 	root := command.Group(a.console, "holdfast", "Backup and restore of Azure virtual machines", rootHelp,
-		a.demoCommand(), a.backupCommand(), a.restoreCommand(), a.repoCommand(), a.imageCommand(), a.storageCommand(), a.vmCommand(), a.twinCommand(),
+		a.demoCommand(), a.backupCommand(), a.restoreCommand(), a.repoCommand(), a.imageCommand(), a.storageCommand(), a.vmCommand(), a.twinCommand(), a.simCommand(),
 	)
 	root.AddCommand(policies.New(policies.Config{Console: a.console, Clock: a.clock, Cloud: a.cloudInventory, Getenv: a.getenv})...)
 	root.Version, root.SilenceUsage, root.SilenceErrors = version(), true, true

@@ -73,6 +73,7 @@ func (m *making) carryOut(ctx context.Context) error {
 // is refused.
 func (m *making) look(ctx context.Context) (whole bool, err error) {
 	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(m.atOnce())
 	for i, d := range m.set.Disks {
 		group.Go(func() error {
 			found, err := m.config.Source.Snapshot(ctx, d.Snapshot.ID)
@@ -96,6 +97,14 @@ func (m *making) look(ctx context.Context) (whole bool, err error) {
 	return !slices.ContainsFunc(m.found, missing), nil
 }
 
+// atOnce is how many disks are worked on at the same time.
+func (m *making) atOnce() int {
+	if m.config.OneByOne {
+		return 1
+	}
+	return max(1, len(m.set.Disks))
+}
+
 // clear removes the part that an earlier attempt made.
 func (m *making) clear(ctx context.Context) error {
 	for i, d := range m.set.Disks {
@@ -113,6 +122,7 @@ func (m *making) clear(ctx context.Context) error {
 // for even when another fails: what it makes must be known.
 func (m *making) create(ctx context.Context) error {
 	var group errgroup.Group
+	group.SetLimit(m.atOnce())
 	for i := range m.set.Disks {
 		group.Go(func() error { return m.createOne(ctx, i) })
 	}

@@ -31,6 +31,9 @@ type SnapshotConfig struct {
 	Log       *slog.Logger
 	Progress  func(Progress) // may be called from any goroutine; nil for none
 	PollEvery time.Duration  // as in Config
+	// OneByOne makes one snapshot after the other, so that a history can be told again call by call: for the simulator. The disks of a
+	// set lie further apart in time by that.
+	OneByOne bool
 	// PrivateAccess is that of Config, for sets that are to be read.
 	PrivateAccess bool
 	// MayRemove is asked before a Make that failed removes what bears the set's names. An error leaves everything as it is: names are

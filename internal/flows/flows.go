@@ -31,8 +31,9 @@ type Config struct {
 	Repositories Repositories
 	Clock        clock.Clock
 	Log          *slog.Logger
-	DisksAtOnce  int // of one backup; 0 for capture's own number
-	Readers      int // of one disk; likewise
+	DisksAtOnce  int  // of one backup; 0 for capture's own number
+	Readers      int  // of one disk; likewise
+	OneByOne     bool // snapshots of a set are made one after the other: for the simulator
 }
 
 // Flows makes and removes what points are made of. Safe for concurrent use.
@@ -50,7 +51,7 @@ func New(config Config) (*Flows, error) {
 }
 
 func (f *Flows) newSnapshots(mayRemove func(ctx context.Context, set holdfast.SnapshotSet) error) (*capture.Snapshots, error) {
-	return capture.NewSnapshots(capture.SnapshotConfig{Source: f.config.Source, Clock: f.config.Clock, Log: f.config.Log, MayRemove: mayRemove})
+	return capture.NewSnapshots(capture.SnapshotConfig{Source: f.config.Source, Clock: f.config.Clock, Log: f.config.Log, MayRemove: mayRemove, OneByOne: f.config.OneByOne})
 }
 
 // PrepareSnapshots implements protect.Flows.

@@ -46,6 +46,7 @@ type Config struct {
 	Until      time.Time // nothing happens at or after it
 	Seed       uint64
 	FaultFile  string // "" for a cloud that behaves
+	Crashes    int    // how often the control plane dies at a seeded moment, and another one takes over
 	Log        *slog.Logger
 }
 
@@ -66,6 +67,7 @@ type Simulation struct {
 	aging        *aging.Aging
 	queue        queue
 	guests       *guests
+	crashes      *crashes
 
 	looked time.Time // when the cloud is looked at next
 	wrote  time.Time // when the guests write next
@@ -78,7 +80,7 @@ func Start(ctx context.Context, config Config) (*Simulation, error) {
 	}
 	s := &Simulation{
 		config: config, clock: clock.NewVirtual(config.From), random: rand.New(rand.NewPCG(config.Seed, 1)),
-		looked: config.From, wrote: config.From,
+		looked: config.From, wrote: config.From, crashes: newCrashes(config.Seed, config.Crashes, config.From, config.Until),
 	}
 	for _, step := range []func(context.Context) error{s.startTwin, s.startControlPlane, s.apply} {
 		if err := step(ctx); err != nil {
@@ -107,8 +109,8 @@ func (s *Simulation) startTwin(ctx context.Context) (err error) {
 		return err
 	}
 	s.azure, err = azure.New(config, azure.Options{
-		Clock: s.clock, Log: s.config.Log, PollEvery: time.Millisecond, Retry: azure.Retry{Delay: time.Millisecond},
-		Wrap: func(next http.RoundTripper) http.RoundTripper { return patience{s.clock, next} },
+		Clock: s.clock, Log: s.config.Log, PollEvery: time.Second, Retry: azure.Retry{Delay: time.Millisecond},
+		Wrap: func(next http.RoundTripper) http.RoundTripper { return mortal{s.crashes, patience{s.clock, next}} },
 	})
 	s.guests = newGuests(s.control, s.config.Seed)
 	return err
@@ -122,7 +124,7 @@ func (s *Simulation) startControlPlane(ctx context.Context) (err error) {
 		return err
 	}
 	s.repositories = newRepositories(filepath.Join(s.config.Folder, "repositories"), s.clock, s.config.Log)
-	makes, err := flows.New(flows.Config{Source: s.azure, Repositories: s.repositories, Clock: s.clock, Log: s.config.Log, DisksAtOnce: 1, Readers: 1})
+	makes, err := flows.New(flows.Config{Source: s.azure, Repositories: s.repositories, Clock: s.clock, Log: s.config.Log, DisksAtOnce: 1, Readers: 1, OneByOne: true})
 	if err != nil {
 		return err
 	}
@@ -171,6 +173,9 @@ func (s *Simulation) apply(ctx context.Context) error {
 		return nil
 	})
 }
+
+// Died is how often the control plane died so far.
+func (s *Simulation) Died() int { return s.crashes.Died }
 
 // Close ends the world; its folder stays.
 func (s *Simulation) Close(ctx context.Context) error {
@@ -228,8 +233,12 @@ func (s *Simulation) instant(ctx context.Context) (next time.Time, err error) {
 		s.wrote = s.wrote.Add(writeEvery)
 	}
 	if !s.looked.After(now) {
-		if _, err := s.discovery.Look(ctx); err != nil && ctx.Err() != nil {
-			return next, err
+		_, err := s.live(ctx, func(ctx context.Context) error {
+			_, err := s.discovery.Look(ctx)
+			return err
+		})
+		if err != nil { // it is looked at again soon
+			s.config.Log.WarnContext(ctx, "the cloud could not be looked at", "error", err)
 		}
 		s.looked = s.looked.Add(lookEvery)
 	}
@@ -243,7 +252,7 @@ func (s *Simulation) instant(ctx context.Context) (next time.Time, err error) {
 			return earliest(due, s.looked, s.wrote), nil
 		}
 		for ; any; job, any = s.queue.next() {
-			if err := s.work(ctx, job); err != nil {
+			if err := s.finish(ctx, job); err != nil {
 				return next, err
 			}
 		}

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -116,9 +118,17 @@ func line(at time.Time, vm holdfast.ResourceID, e store.Event) string {
 type history struct {
 	lines []string
 	proof sim.Proof
+	died  int
 }
 
-func run(t testing.TB, from, until time.Time, seed uint64, faults string) history {
+func sum(numbers []int) (all int) {
+	for _, n := range numbers {
+		all += n
+	}
+	return all
+}
+
+func run(t testing.TB, from, until time.Time, seed uint64, faults string, crashes ...int) history {
 	t.Helper()
 	folder := t.TempDir()
 	estateFile := filepath.Join(folder, "estate.yaml")
@@ -133,7 +143,7 @@ func run(t testing.TB, from, until time.Time, seed uint64, faults string) histor
 		}
 	}
 	s, err := sim.Start(t.Context(), sim.Config{
-		Folder: filepath.Join(folder, "world"), EstateFile: estateFile, Documents: documents(t), From: from, Until: until, Seed: seed, FaultFile: faultFile,
+		Folder: filepath.Join(folder, "world"), EstateFile: estateFile, Documents: documents(t), From: from, Until: until, Seed: seed, FaultFile: faultFile, Crashes: sum(crashes),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -154,6 +164,7 @@ func run(t testing.TB, from, until time.Time, seed uint64, faults string) histor
 	if h.proof, err = s.Prove(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	h.died = s.Died()
 	for _, wrong := range h.proof.Wrong {
 		t.Error(wrong)
 	}
@@ -200,6 +211,7 @@ func previewed(t testing.TB, from, until time.Time) []string {
 // Without faults, what the control plane and the twin do together is what a preview says, event by event, and every point holds what its
 // disks held.
 func TestSimulation_IsAsPreviewed(t *testing.T) {
+	t.Parallel()
 	from, until := instant("2026-03-27"), instant("2026-04-07") // over a change of the clocks, and with an archive
 	got, want := run(t, from, until, 1, ""), previewed(t, from, until)
 	slices.Sort(got.lines)
@@ -221,4 +233,129 @@ func TestSimulation_IsAsPreviewed(t *testing.T) {
 		t.Errorf("%d events, and %d were to happen", len(got.lines), len(want))
 	}
 	t.Logf("%d events, %+v", len(got.lines), got.proof)
+}
+
+// The same seed makes the same history twice; another one writes other bytes and makes the same points.
+func TestSimulation_OneSeedOneHistory(t *testing.T) {
+	t.Parallel()
+	from, until := instant("2026-03-30"), instant("2026-04-01")
+	first, second := run(t, from, until, 7, faults), run(t, from, until, 7, faults)
+	if !slices.Equal(first.lines, second.lines) || fmt.Sprint(first.proof) != fmt.Sprint(second.proof) {
+		t.Errorf("two histories of one seed:\n%d events, %+v\n%d events, %+v", len(first.lines), first.proof, len(second.lines), second.proof)
+		for i := range min(len(first.lines), len(second.lines)) {
+			if first.lines[i] != second.lines[i] {
+				t.Fatalf("the first difference:\n%s\n%s", first.lines[i], second.lines[i])
+			}
+		}
+	}
+}
+
+// faults let calls be throttled, fail, get lost, and take effect without an answer; and operations fail that make snapshots.
+const faults = `
+seed: 3
+rules:
+  - {on: arm, path: "*/snapshots/*", method: PUT, probability: 0.05, fault: throttle, retryAfterSeconds: 7, afterEffect: true}
+  - {on: arm, path: "*/snapshots/*", method: PUT, probability: 0.1, fault: fail-operation}
+  - {on: arm, path: "*/snapshots/*", method: DELETE, probability: 0.1, fault: lost, afterEffect: true}
+  - {on: arm, method: GET, probability: 0.01, fault: throttle, retryAfterSeconds: 2}
+  - {on: arm, path: "*beginGetAccess", probability: 0.1, fault: error, status: 503, code: ServerBusy}
+  - {on: disk, query: "*comp=pagelist*", probability: 0.05, fault: error, status: 503, code: ServerBusy}
+  - {on: disk, probability: 0.01, fault: cut}
+  - {on: disk, calls: [90], fault: revoke}
+`
+
+// With faults every point that a preview promised is there, or a recorded refusal or skipped slot says why not; what is there holds what the
+// disks held, and nothing is left in the twin.
+func TestSimulation_WithFaults_NothingIsSilent(t *testing.T) {
+	t.Parallel()
+	from, until := instant("2026-03-27"), instant("2026-04-03")
+	for seed := range uint64(seeds(t)) {
+		got := run(t, from, until, seed, strings.Replace(faults, "seed: 3", fmt.Sprint("seed: ", seed), 1))
+		refused := 0
+		for _, promised := range previewed(t, from, until) {
+			p := parse(promised)
+			if p.name != "snapshot" && p.name != "backup" && p.name != "archive" {
+				continue
+			}
+			explained := slices.ContainsFunc(got.lines, func(l string) bool {
+				e := parse(l)
+				same := e.policy == p.policy && e.vm == p.vm && e.slot == p.slot
+				return same && (e.name == p.name || e.name == "skipped" || e.name == "refused" && strings.Contains(l, "no "+p.name+":"))
+			})
+			if !explained {
+				t.Errorf("seed %d: nothing on record says what became of: %s", seed, promised)
+			}
+		}
+		for _, l := range got.lines {
+			if parse(l).name == "refused" {
+				refused++
+			}
+		}
+		if refused == 0 {
+			t.Errorf("seed %d: nothing went wrong at all", seed)
+		}
+		t.Logf("seed %d: %d events, %d refusals, %+v", seed, len(got.lines), refused, got.proof)
+	}
+}
+
+// A control plane that dies in the middle of its work again and again leaves what a preview promised: whoever takes over finishes it, and nothing is
+// made twice, lost or left in the twin.
+func TestSimulation_Crashes(t *testing.T) {
+	t.Parallel()
+	from, until := instant("2026-03-27"), instant("2026-03-31")
+	want := withoutInstants(previewed(t, from, until))
+	for seed := range uint64(seeds(t)) {
+		h := run(t, from, until, seed, "", 12)
+		if h.died < 8 {
+			t.Errorf("seed %d: it died %d times", seed, h.died)
+		}
+		got := withoutInstants(h.lines)
+		for _, l := range want {
+			if !slices.Contains(got, l) {
+				t.Errorf("seed %d: did not happen: %s", seed, l)
+			}
+		}
+		for _, l := range got {
+			if !slices.Contains(want, l) {
+				t.Errorf("seed %d: happened alone: %s", seed, l)
+			}
+		}
+		if len(got) != len(want) {
+			t.Errorf("seed %d: %d events, %d were to happen", seed, len(got), len(want))
+		}
+		t.Logf("seed %d: died %d times, %d events, %+v", seed, h.died, len(got), h.proof)
+	}
+}
+
+// withoutInstants leaves out when things happened, and sorts: what a process did not finish, the next one does some seconds later.
+func withoutInstants(lines []string) []string {
+	var all []string
+	for _, l := range lines {
+		_, rest, _ := strings.Cut(l, " ")
+		all = append(all, rest)
+	}
+	slices.Sort(all)
+	return all
+}
+
+// seeds is how many histories a test runs: HOLDFAST_SIM says so, as make sim does; by default enough for a first impression.
+func seeds(t *testing.T) int {
+	t.Helper()
+	text := os.Getenv("HOLDFAST_SIM")
+	if text == "" {
+		return 2
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("HOLDFAST_SIM=%q is no number of histories", text)
+	}
+	return n
+}
+
+// parsed is what a line says of an event.
+type parsed struct{ name, policy, vm, slot string }
+
+func parse(line string) parsed {
+	words := strings.SplitN(line, " ", 7)
+	return parsed{words[1], words[2], words[3], words[5]}
 }

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/spf13/cobra"
@@ -160,4 +161,15 @@ func Required(cmd *cobra.Command, flags ...string) {
 		}
 		return nil
 	}
+}
+
+// Instant reads a time that a person wrote behind a flag: RFC 3339, or a date, which begins at 00:00 UTC.
+func Instant(text, flag string) (time.Time, error) {
+	for _, layout := range []string{time.RFC3339, time.DateOnly} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t.UTC(), nil
+		}
+	}
+	return time.Time{}, holdfast.Errorf(holdfast.KindInvalid, "%q is not a time", text).WithField(flag).
+		WithHint("write it in RFC 3339, such as 2026-05-01T00:15:00Z or 2026-05-01T02:15:00+02:00, or a date, which begins at 00:00 UTC")
 }

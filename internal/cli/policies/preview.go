@@ -97,7 +97,7 @@ func (c *commands) policyPreview(ctx context.Context, o previewFlags) error {
 func (c *commands) previewRange(o previewFlags) (from, until time.Time, err error) {
 	from = c.clock.Now().UTC().Truncate(time.Second)
 	if o.from != "" {
-		if from, err = parseInstant(o.from, "from"); err != nil {
+		if from, err = command.Instant(o.from, "from"); err != nil {
 			return from, until, err
 		}
 	}
@@ -105,17 +105,6 @@ func (c *commands) previewRange(o previewFlags) (from, until time.Time, err erro
 		return from, until, holdfast.Errorf(holdfast.KindInvalid, "%d days cannot be shown", o.days).WithField("days").WithHint("write a number from 1 to %d", previewDaysMax)
 	}
 	return from, from.Add(time.Duration(o.days) * 24 * time.Hour), nil
-}
-
-// parseInstant reads a time that a person wrote behind a flag.
-func parseInstant(text, flag string) (time.Time, error) {
-	for _, layout := range []string{time.RFC3339, time.DateOnly} {
-		if t, err := time.Parse(layout, text); err == nil {
-			return t.UTC(), nil
-		}
-	}
-	return time.Time{}, holdfast.Errorf(holdfast.KindInvalid, "%q is not a time", text).WithField(flag).
-		WithHint("write it in RFC 3339, such as 2026-05-01T00:15:00Z or 2026-05-01T02:15:00+02:00, or a date, which begins at 00:00 UTC")
 }
 
 // previewWorld reads all but the documents.

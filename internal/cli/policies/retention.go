@@ -64,7 +64,7 @@ func (c *commands) moment(at string) (time.Time, error) {
 	if at == "" {
 		return c.clock.Now(), nil
 	}
-	return parseInstant(at, "at")
+	return command.Instant(at, "at")
 }
 
 func readPoints(file string) ([]retention.Point, error) {
