@@ -102,6 +102,7 @@ type collection struct {
 	FreedObjects    int                  `json:"freedObjects"`
 	MovedBytes      int64                `json:"movedBytes"`
 	MovedPacks      int                  `json:"movedPacks"`
+	Gathered        amount               `json:"gathered"`  // of these, moved to put newest points in the order of reading
 	Locked          lockedAmount         `json:"locked"`    // needed by no point, kept because of locks
 	Waiting         lockedAmount         `json:"waiting"`   // condemned, to be deleted when their locks end
 	Protected       amount               `json:"protected"` // of runs that have not ended
@@ -135,7 +136,7 @@ type fragmentation struct {
 
 func newCollection(c repo.Collected, dryRun bool) collection {
 	result := collection{
-		DryRun: dryRun, FreedBytes: c.Freed.Bytes, FreedObjects: c.Freed.Objects, MovedBytes: c.Moved.Bytes, MovedPacks: c.Moved.Objects,
+		DryRun: dryRun, FreedBytes: c.Freed.Bytes, FreedObjects: c.Freed.Objects, MovedBytes: c.Moved.Bytes, MovedPacks: c.Moved.Objects, Gathered: amount{c.Gathered.Objects, c.Gathered.Bytes},
 		Locked: newLockedAmount(c.Locked.Objects, c.Locked.Bytes, c.Locked.First, c.Locked.Last), Protected: amount{c.Protected.Objects, c.Protected.Bytes},
 		Waiting:         newLockedAmount(c.Waiting.Objects, c.Waiting.Bytes, c.Waiting.First, c.Waiting.Last),
 		GivenUpSessions: append([]holdfast.SessionID{}, c.GivenUp...), DamagedPoints: append([]holdfast.PointID{}, c.Damaged...),
@@ -236,8 +237,11 @@ func (c collection) lines() []string {
 	} else {
 		lines = append(lines, fmt.Sprintf("%s %s of %s: %s that no restore point needs.", freed, cli.Bytes(c.FreedBytes), cli.Bytes(c.StoredBytes), cli.Count(c.FreedObjects, "object")))
 	}
-	if c.MovedPacks > 0 {
-		lines = append(lines, fmt.Sprintf("%s %s out of %s that held little else that is needed.", moved, cli.Bytes(c.MovedBytes), cli.Count(c.MovedPacks, "pack")))
+	if sparse := c.MovedPacks - c.Gathered.Objects; sparse > 0 {
+		lines = append(lines, fmt.Sprintf("%s %s out of %s that held little else that is needed.", moved, cli.Bytes(c.MovedBytes-c.Gathered.Bytes), cli.Count(sparse, "pack")))
+	}
+	if c.Gathered.Objects > 0 {
+		lines = append(lines, fmt.Sprintf("%s %s out of %s to put the newest restore points in the order of reading.", moved, cli.Bytes(c.Gathered.Bytes), cli.Count(c.Gathered.Objects, "pack")))
 	}
 	lines = append(lines, c.Locked.line("Kept %s in %s that no restore point needs: locked%s.")...)
 	lines = append(lines, c.Waiting.line("%s in %s wait to be deleted: locked%s.")...)

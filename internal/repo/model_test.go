@@ -370,8 +370,8 @@ func (m *model) collector(t *rapid.T, store blob.Store, remover blob.Remover) (*
 	r, err := repo.Open(context.Background(), store, openOptions())
 	must(t, err)
 	return repo.NewCollector(r, remover), repo.CollectOptions{Rule: repo.CollectRule{
-		FreedPerMoved: rapid.SampledFrom([]float64{0, 0.3, 1, 100}).Draw(t, "freed per moved"), MoveBytesMax: 1 << 30, SeeksPerGiBMax: 1e9,
-		SmallBytes: 1 << 20, Unite: rapid.IntRange(2, 6).Draw(t, "unite"),
+		FreedPerMoved: rapid.SampledFrom([]float64{0, 0.3, 1, 100}).Draw(t, "freed per moved"), MoveBytesMax: 1 << 30,
+		SeeksPerGiBMax: rapid.SampledFrom([]float64{1e9, 100}).Draw(t, "seeks"), GatherBytesMax: 1 << 30, SmallBytes: 1 << 20, Unite: rapid.IntRange(2, 6).Draw(t, "unite"),
 	}}
 }
 

@@ -13,6 +13,8 @@ import (
 type breaks struct {
 	scattered Scattered
 	packs     map[int]int // chunks in each data pack
+	order     []int       // these packs, as they were met first
+	jumps     map[jump]int
 	pack      int
 	offset    int64
 	next      int64 // where the frame after the last one begins
@@ -20,7 +22,7 @@ type breaks struct {
 }
 
 func newBreaks(point holdfast.PointID) *breaks {
-	return &breaks{scattered: Scattered{Point: point}, packs: map[int]int{}}
+	return &breaks{scattered: Scattered{Point: point}, packs: map[int]int{}, jumps: map[jump]int{}}
 }
 
 // at notes that the next chunk lies there.
@@ -28,15 +30,26 @@ func (b *breaks) at(place *chunk.Place, pack int) {
 	if b == nil {
 		return
 	}
-	b.packs[pack]++
+	if b.packs[pack]++; b.packs[pack] == 1 {
+		b.order = append(b.order, pack)
+	}
 	if b.reading && pack == b.pack && place.Offset == b.offset {
 		return
 	}
 	b.scattered.Bytes += int64(place.Stored)
 	if !b.reading || pack != b.pack || place.Offset != b.next {
 		b.scattered.Seeks++
+		b.jump(pack)
 	}
 	b.reading, b.pack, b.offset, b.next = true, pack, place.Offset, place.Offset+int64(place.Stored)
+}
+
+// jump notes a break, unless it is where the disk begins.
+func (b *breaks) jump(to int) {
+	j := jump{int32(b.pack), int32(to)}
+	if _, known := b.jumps[j]; b.reading && (known || len(b.jumps) < jumpsMax) {
+		b.jumps[j]++
+	}
 }
 
 // end ends a disk.

@@ -40,6 +40,7 @@ const (
 	moving                      // what is needed of it is moved to other packs
 	strewn                      // a newest point that is too scattered lies in it
 	doomed                      // condemned
+	owned                       // a newest point lies in it; the first one to be marked decides in which order it is written
 )
 
 const (

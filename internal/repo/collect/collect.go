@@ -95,6 +95,7 @@ const (
 type Result struct {
 	Freed     Amount               // objects that were deleted, and by how many bytes more than what was moved
 	Moved     Amount               // packs that what is needed was moved out of, and the bytes that were moved
+	Gathered  Amount               // of these, packs that were moved to put newest points in the order of reading
 	Locked    LockedAmount         // needed by nobody, and kept since a lock holds it
 	Waiting   LockedAmount         // condemned, and not deleted because a lock holds it
 	Protected Amount               // needed by no point, and written by sessions that are open

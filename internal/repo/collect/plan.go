@@ -33,6 +33,7 @@ type Plan struct {
 	result Result
 
 	census  *census
+	strewn  []strewing  // newest points that are read with too many breaks
 	others  []blob.Info // objects that are not packs, as a listing showed them
 	chosen  []candidate
 	garbage []object
@@ -298,11 +299,16 @@ func (p *Plan) markAll(ctx context.Context) error {
 func (p *Plan) noteScattered(b *breaks) {
 	s := b.result()
 	p.result.Scattered = append(p.result.Scattered, s)
-	if s.SeeksPerGiB <= p.rule.SeeksPerGiBMax {
-		return
+	shelf := p.census.data
+	if s.SeeksPerGiB > p.rule.SeeksPerGiBMax {
+		own := slices.DeleteFunc(b.order, func(pack int) bool { return shelf.is(pack, owned) })
+		p.strewn = append(p.strewn, strewing{own, b.jumps})
+		for pack := range b.packs {
+			shelf.set(pack, strewn)
+		}
 	}
 	for pack := range b.packs {
-		p.census.data.set(pack, strewn)
+		shelf.set(pack, owned)
 	}
 }
 
@@ -334,11 +340,39 @@ func (p *Plan) choose(ctx context.Context) error {
 		return err
 	}
 	slices.SortFunc(all, func(a, b candidate) int { return a.pack - b.pack }) // the same choice whoever was first
-	p.chosen = p.rule.choose(all)
+	p.chosen = p.gather(all, p.rule.choose(all))
 	for _, c := range p.chosen {
 		p.census.shelf(c.kind).set(c.pack, moving)
 	}
 	return nil
+}
+
+// gather adds to the chosen packs those that newest points are to be put in order with.
+func (p *Plan) gather(all, chosen []candidate) []candidate {
+	taken, moved := map[int]bool{}, int64(0)
+	for _, c := range chosen {
+		moved += c.cost()
+		taken[c.pack] = taken[c.pack] || c.kind == layout.DataPack
+	}
+	data := map[int]candidate{}
+	for _, c := range all {
+		if c.kind == layout.DataPack {
+			data[c.pack] = c
+		}
+	}
+	for _, s := range p.strewn {
+		packs := p.rule.gather(s, func(pack int) (int64, bool) {
+			c, known := data[pack]
+			return c.live, known && !c.young
+		})
+		for _, pack := range packs {
+			if c := data[pack]; !taken[pack] && moved+c.cost() <= p.rule.MoveBytesMax {
+				taken[pack], moved, chosen = true, moved+c.cost(), append(chosen, c)
+				p.result.Gathered.add(c.live)
+			}
+		}
+	}
+	return chosen
 }
 
 // candidate weighs a pack. One that is damaged, or written by an open session, is none and has no size.
@@ -353,7 +387,7 @@ func (p *Plan) candidate(ctx context.Context, shelf *shelf, i int) (candidate, e
 		}
 		c.live = int64(math.Ceil(float64(c.size) * min(1, shelf.chunks(i)/float64(max(1, items)))))
 	}
-	if c.size >= p.rule.SmallBytes && !p.rule.worth(c) {
+	if c.size >= p.rule.SmallBytes && !p.rule.worth(c) && !c.scattered {
 		return c, nil // not worth another look
 	}
 	session, err := p.headerSession(ctx, shelf.name(i))

@@ -17,6 +17,8 @@ type Rule struct {
 	ScatteredFreedPerMoved float64
 	// SeeksPerGiBMax is how many breaks in the reading of a disk's newest point are put up with, per GiB.
 	SeeksPerGiBMax float64
+	// GatherBytesMax bounds what one collection moves of a machine's newest point to put it in order, although little or nothing is freed by that.
+	GatherBytesMax int64
 	// MoveBytesMax bounds what one collection moves.
 	MoveBytesMax int64
 	// MinAge keeps young packs from being moved: what is younger often dies soon.
@@ -30,7 +32,7 @@ type Rule struct {
 // are scattered; moved are 64 GiB at most. With these, what is stored stays below twice what is needed.
 func DefaultRule() Rule {
 	return Rule{
-		FreedPerMoved: 1, ScatteredFreedPerMoved: 1.0 / 3, SeeksPerGiBMax: 256, MoveBytesMax: 64 << 30, MinAge: 24 * time.Hour,
+		FreedPerMoved: 1, ScatteredFreedPerMoved: 1.0 / 3, SeeksPerGiBMax: 256, GatherBytesMax: 4 << 30, MoveBytesMax: 64 << 30, MinAge: 24 * time.Hour,
 		SmallBytes: layout.PackBytesTarget / 4, Unite: 8,
 	}
 }

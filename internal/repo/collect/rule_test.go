@@ -33,6 +33,34 @@ func TestRule_Worth(t *testing.T) {
 	}
 }
 
+// Packs of a point between which reading goes to and fro are moved together; a pack that is read in one go stays, so does one that cannot be moved, and
+// what was gathered is not gathered again.
+func TestRule_Gather(t *testing.T) {
+	const mib = 1 << 20
+	rule := Rule{SeeksPerGiBMax: 256, GatherBytesMax: 100 * mib, MoveBytesMax: 1 << 40}
+	movable := func(pack int) (int64, bool) { return 16 * mib, pack != 9 }
+	s := strewing{order: []int{0, 1, 2, 3, 9}, jumps: map[jump]int{
+		{0, 1}: 40, {1, 0}: 40, // to and fro
+		{1, 2}: 1, {2, 3}: 1, // on to the next one
+		{0, 9}: 500, {9, 0}: 500,
+	}}
+	if got := rule.gather(s, movable); !slices.Equal(got, []int{0, 1}) {
+		t.Errorf("gathered: %v", got)
+	}
+	inOrder := strewing{order: []int{4, 5, 2, 3, 9}, jumps: map[jump]int{{4, 5}: 1, {5, 2}: 1, {2, 3}: 1, {4, 9}: 500, {9, 4}: 500}}
+	if got := rule.gather(inOrder, movable); got != nil {
+		t.Errorf("gathered again: %v", got)
+	}
+	within := strewing{order: []int{6}, jumps: map[jump]int{{6, 6}: 90}}
+	if got := rule.gather(within, movable); !slices.Equal(got, []int{6}) {
+		t.Errorf("not in order within itself: %v", got)
+	}
+	rule.GatherBytesMax = 40 * mib
+	if got := rule.gather(strewing{order: []int{0, 1, 2}, jumps: map[jump]int{{0, 1}: 40, {1, 2}: 40, {2, 0}: 40}}, movable); !slices.Equal(got, []int{0, 1}) {
+		t.Errorf("beyond what may be moved: %v", got)
+	}
+}
+
 // Small packs are united when there are enough of a size class and kind, so that their number stays logarithmic however many come.
 func TestRule_UniteKeepsTheirNumberSmall(t *testing.T) {
 	rule := DefaultRule()
