@@ -57,20 +57,30 @@ type Result struct {
 // Machine carries out on the points of a machine what retention says on an occasion, and finishes what an earlier look left. What
 // cannot be removed now is a warning, and is tried again next time.
 func (a *Aging) Machine(ctx context.Context, vm holdfast.ResourceID, occasion retention.Occasion) (Result, error) {
-	if err := a.judge(ctx, vm, occasion); err != nil {
+	if err := a.judge(ctx, vm, look{occasion: occasion}); err != nil {
 		return Result{}, err
 	}
 	return a.Finish(ctx, vm)
 }
 
-// Close is the closing step of a session. What could not be removed is told, and goes at the next look.
-func (a *Aging) Close(ctx context.Context, vm holdfast.ResourceID) (warnings []string, err error) {
-	result, err := a.Machine(ctx, vm, retention.Closing)
+// Close is the closing step of a session, which has no use any more for what it made for its own work. What could not be removed is told, and
+// goes at the next look.
+func (a *Aging) Close(ctx context.Context, vm holdfast.ResourceID, session holdfast.RunID) (warnings []string, err error) {
+	if err := a.judge(ctx, vm, look{occasion: retention.Closing, closing: session}); err != nil {
+		return nil, err
+	}
+	result, err := a.Finish(ctx, vm)
 	return result.Warnings, err
 }
 
-// judge writes down what retention says.
-func (a *Aging) judge(ctx context.Context, vm holdfast.ResourceID, occasion retention.Occasion) error {
+// look says why the points of a machine are looked at.
+type look struct {
+	occasion retention.Occasion
+	closing  holdfast.RunID // the session that closes by it; "" for none
+}
+
+// judge writes down what retention says. Snapshots of a session that is not over are held, since it may be reading them.
+func (a *Aging) judge(ctx context.Context, vm holdfast.ResourceID, why look) error {
 	return a.config.Database.Write(ctx, func(ctx context.Context, tx database.Tx) error {
 		state, err := a.intended.Load(ctx, tx)
 		if err != nil {
@@ -84,13 +94,18 @@ func (a *Aging) judge(ctx context.Context, vm holdfast.ResourceID, occasion rete
 		if err != nil || len(points) == 0 {
 			return err
 		}
+		inWork, err := store.OpenSessions(ctx, tx, vm)
+		if err != nil {
+			return err
+		}
 		j := judgement{now: a.now(), rows: map[pointKey]store.Point{}}
 		var known []retention.Point
 		for _, p := range points {
 			j.rows[keyOf(p.Point)] = p
+			p.Base = p.Base || p.Session != why.closing && inWork[p.Session]
 			known = append(known, p.Point)
 		}
-		for _, v := range retention.Explain(j.now, occasion, rules, known) {
+		for _, v := range retention.Explain(j.now, why.occasion, rules, known) {
 			if err := j.write(ctx, tx, v); err != nil {
 				return err
 			}

@@ -44,7 +44,7 @@ type Flows interface {
 // Ager lets the points of a machine go.
 type Ager interface {
 	// Close is the closing step of a session. What could not be done now is told in sentences, and done by the daily pass.
-	Close(ctx context.Context, vm holdfast.ResourceID) (warnings []string, err error)
+	Close(ctx context.Context, vm holdfast.ResourceID, session holdfast.RunID) (warnings []string, err error)
 }
 
 // Closed is told, in the transaction that does it, that a session has ended.
@@ -129,6 +129,7 @@ func (p *Protector) claim(ctx context.Context, session holdfast.RunID, vm holdfa
 		}
 		i.stopping = i.c.Session.Stopping
 		i.policy, i.kind, _ = i.state.Policy(i.c.Session.Policy)
+		i.policy.Name = i.c.Session.Policy // it may have been removed meanwhile; its points are its own all the same
 		if i.rules, err = i.state.Rules(vm); err != nil {
 			return err
 		}
@@ -180,7 +181,7 @@ func (e *refusedError) Error() string { return e.why }
 
 // letOthersGo lets the machine's older points go: the closing step of a session.
 func (i *item) letOthersGo(ctx context.Context) {
-	warnings, err := i.p.config.Aging.Close(ctx, i.c.VM)
+	warnings, err := i.p.config.Aging.Close(ctx, i.c.VM, i.c.Session.ID)
 	if err != nil {
 		// best effort: the daily pass does it.
 		i.p.config.Log.WarnContext(ctx, "retention did not run", "machine", string(i.c.VM), "error", err)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/database"
+	"github.com/holdfast-backup/holdfast/internal/retention"
 	"github.com/holdfast-backup/holdfast/internal/store"
 	"github.com/holdfast-backup/holdfast/internal/work"
 )
@@ -259,5 +260,37 @@ func (w *world) mustBeInOrder(call int, after bool) {
 	}
 	if kept != len(w.flows.there) {
 		w.t.Errorf("died at call %d (after its effect: %v): %d sets exist, %d are written down", call, after, len(w.flows.there), kept)
+	}
+}
+
+// What a session reads stays while it reads it, whoever looks at the machine meanwhile; when the session is over it goes.
+func TestItem_SnapshotsStayWhileTheyAreRead(t *testing.T) {
+	w := newWorld(t, day("2026-03-20"), estate, vm("db-2", "eastus", "tier=gold"))
+	reads := 0
+	w.flows.fails = func(what string, vm holdfast.ResourceID) error {
+		if what != "backup" {
+			return nil
+		}
+		reads++
+		before := len(w.flows.there)
+		if _, err := w.aging.Machine(t.Context(), vm, retention.BothOccasions); err != nil {
+			t.Error(err)
+		}
+		if _, err := w.aging.Close(t.Context(), vm, "another session"); err != nil {
+			t.Error(err)
+		}
+		if gone := before - len(w.flows.there); gone > 0 {
+			t.Errorf("read %d: %d sets went while one is read", reads, gone)
+		}
+		return holdfast.Errorf(holdfast.KindUnavailable, "and it fails in the end")
+	}
+	w.through(day("2026-03-20").Add(3 * time.Hour))
+	if reads == 0 {
+		t.Fatal("nothing was read")
+	}
+	for _, p := range w.points(store.PointKept) {
+		if p.Temporary {
+			t.Errorf("the sessions are over, and the temporary %s is still there", p.ID)
+		}
 	}
 }

@@ -267,3 +267,17 @@ func WaitingFor(ctx context.Context, q Query, i plan.Intent, vm holdfast.Resourc
 	}
 	return "", false, nil
 }
+
+// OpenSessions returns the sessions in which the work on a machine is not over.
+func OpenSessions(ctx context.Context, q Query, vm holdfast.ResourceID) (map[holdfast.RunID]bool, error) {
+	var ids []string
+	err := q.NewSelect().Model((*itemRow)(nil)).Column("session").Where("vm = ? AND state <> ?", vm.Key(), string(holdfast.StateDone)).Scan(ctx, &ids)
+	if err != nil {
+		return nil, fmt.Errorf("reading what is in work: %w", err)
+	}
+	open := map[holdfast.RunID]bool{}
+	for _, id := range ids {
+		open[holdfast.RunID(id)] = true
+	}
+	return open, nil
+}

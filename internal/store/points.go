@@ -81,7 +81,7 @@ func rowOf(p Point) pointRow {
 	row := pointRow{
 		ID: string(p.ID), VM: p.VM.Key(), VMID: string(p.VM), Name: p.Name, Kind: string(p.Kind), State: string(p.State), Session: string(p.Session), Policy: p.Policy,
 		Slot: millis(p.Slot), Created: millis(p.Created), Flags: p.Flags.String(), Repository: p.Repository, Region: p.Region,
-		Good: p.Good, Manual: p.Manual, Temporary: p.Temporary, BaseFor: encode(p.BaseFor), Outdated: p.Outdated, LockedUntil: millis(p.LockedUntil),
+		Good: p.Good, Manual: p.Manual, Temporary: p.Temporary, BaseFor: encode(append([]string{}, p.BaseFor...)), Outdated: p.Outdated, LockedUntil: millis(p.LockedUntil),
 		Keep: encode(p.Keep), Consistency: string(p.Consistency), Snapshots: string(p.Snapshots), CopiedFrom: string(p.CopiedFrom),
 		TotalBytes: p.Bytes.Total, ReadBytes: p.Bytes.Read, StoredBytes: p.Bytes.Stored, ProofLevel: p.ProofLevel, Proved: millis(p.Proved),
 		Removed: millis(p.RemovedAt), RemovedWhy: p.RemovedWhy,
