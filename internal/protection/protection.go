@@ -208,41 +208,34 @@ func (s *State) Machine(vm holdfast.ResourceID) (holdfast.InventoryVM, bool) {
 
 // Rows divides documents into rows of the store, each in its canonical form.
 func Rows(d holdfast.Documents) ([]store.Document, error) {
-	var rows []store.Document
-	add := func(kind, name string, one holdfast.Documents) error {
-		text, err := document.Write(one)
-		rows = append(rows, store.Document{Kind: kind, Name: name, YAML: string(text)})
-		return err
+	type part struct {
+		kind, name string
+		documents  holdfast.Documents
 	}
-	if err := add(document.KindInstallation, document.KindInstallation, holdfast.Documents{Installation: d.Installation}); err != nil {
-		return nil, err
-	}
-	if rows[0].YAML == "" { // all of it is as it is by default
-		rows = nil
-	}
+	parts := []part{{document.KindInstallation, document.KindInstallation, holdfast.Documents{Installation: d.Installation}}}
 	for _, r := range d.Repositories {
-		if err := add(document.KindRepository, r.Name, holdfast.Documents{Repositories: []holdfast.RepositorySpec{r}}); err != nil {
-			return nil, err
-		}
+		parts = append(parts, part{document.KindRepository, r.Name, holdfast.Documents{Repositories: []holdfast.RepositorySpec{r}}})
 	}
 	for _, t := range d.SLATemplates {
-		if err := add(document.KindSLATemplate, t.Name, holdfast.Documents{SLATemplates: []holdfast.SLATemplate{t}}); err != nil {
-			return nil, err
-		}
+		parts = append(parts, part{document.KindSLATemplate, t.Name, holdfast.Documents{SLATemplates: []holdfast.SLATemplate{t}}})
 	}
 	for _, t := range d.StorageTemplates {
-		if err := add(document.KindStorageTemplate, t.Name, holdfast.Documents{StorageTemplates: []holdfast.StorageTemplate{t}}); err != nil {
-			return nil, err
-		}
+		parts = append(parts, part{document.KindStorageTemplate, t.Name, holdfast.Documents{StorageTemplates: []holdfast.StorageTemplate{t}}})
 	}
 	for _, p := range d.SLAPolicies {
-		if err := add(document.KindSLAPolicy, p.Name, holdfast.Documents{SLAPolicies: []holdfast.SLAPolicy{p}}); err != nil {
-			return nil, err
-		}
+		parts = append(parts, part{document.KindSLAPolicy, p.Name, holdfast.Documents{SLAPolicies: []holdfast.SLAPolicy{p}}})
 	}
 	for _, p := range d.SchedulePolicies {
-		if err := add(document.KindSchedulePolicy, p.Name, holdfast.Documents{SchedulePolicies: []holdfast.SchedulePolicy{p}}); err != nil {
+		parts = append(parts, part{document.KindSchedulePolicy, p.Name, holdfast.Documents{SchedulePolicies: []holdfast.SchedulePolicy{p}}})
+	}
+	var rows []store.Document
+	for _, p := range parts {
+		text, err := document.Write(p.documents)
+		if err != nil {
 			return nil, err
+		}
+		if len(text) > 0 { // the settings of an installation that are the defaults
+			rows = append(rows, store.Document{Kind: p.kind, Name: p.name, YAML: string(text)})
 		}
 	}
 	return rows, nil

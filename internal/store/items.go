@@ -170,11 +170,7 @@ func QueueItem(ctx context.Context, tx Query, session holdfast.RunID, vm holdfas
 	result, err := tx.NewUpdate().Model((*itemRow)(nil)).
 		Set("state = ?", string(holdfast.StateQueued)).Set("next_at = 0").Set("makes = ?", encode(makes)).Set("backs_up = ?", backsUp(makes)).
 		Where("session = ? AND vm = ? AND state = ?", string(session), vm.Key(), string(holdfast.StateWaiting)).Exec(ctx)
-	if err != nil {
-		return false, fmt.Errorf("queueing an item: %w", err)
-	}
-	count, err := result.RowsAffected()
-	return count > 0, err
+	return changed(result, err, "queueing an item")
 }
 
 // EndWaiting ends a waiting item with the outcome of its last attempt, because no further one will be made.
@@ -182,11 +178,7 @@ func EndWaiting(ctx context.Context, tx Query, session holdfast.RunID, vm holdfa
 	result, err := tx.NewUpdate().Model((*itemRow)(nil)).
 		Set("state = ?", string(holdfast.StateDone)).Set("outcome = ?", string(outcome)).Set("next_at = 0").Set("ended = ?", millis(at)).
 		Where("session = ? AND vm = ? AND state = ?", string(session), vm.Key(), string(holdfast.StateWaiting)).Exec(ctx)
-	if err != nil {
-		return false, fmt.Errorf("ending an item: %w", err)
-	}
-	count, err := result.RowsAffected()
-	return count > 0, err
+	return changed(result, err, "ending an item")
 }
 
 // itemSums is what the items of a session come to.

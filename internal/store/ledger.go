@@ -39,14 +39,7 @@ func AppendLedger(ctx context.Context, tx Query, events ...sla.Event) error {
 	for i, e := range events {
 		rows[i] = ledgerEventRow{Number: last - int64(len(events)-1-i), Type: typeOf(e), Body: encode(e)}
 	}
-	for len(rows) > 0 {
-		some := rows[:min(len(rows), rowsAtOnce)]
-		if _, err := tx.NewInsert().Model(&some).Exec(ctx); err != nil {
-			return fmt.Errorf("writing the ledger: %w", err)
-		}
-		rows = rows[len(some):]
-	}
-	return nil
+	return insertAll(ctx, tx, rows, "", "writing the ledger")
 }
 
 // LedgerState is a ledger with what it has taken in of what is written down.
@@ -279,14 +272,7 @@ func AppendExpectations(ctx context.Context, tx Query, ended []sla.Expectation) 
 			Ended: millis(e.Ended), Body: encode(e),
 		}
 	}
-	for len(rows) > 0 {
-		some := rows[:min(len(rows), rowsAtOnce)]
-		if _, err := tx.NewInsert().Model(&some).On("CONFLICT DO NOTHING").Exec(ctx); err != nil {
-			return fmt.Errorf("writing expectations: %w", err)
-		}
-		rows = rows[len(some):]
-	}
-	return nil
+	return insertAll(ctx, tx, rows, "CONFLICT DO NOTHING", "writing expectations")
 }
 
 // ExpectationFilter says which expectations that ended are wanted.

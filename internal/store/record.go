@@ -53,14 +53,7 @@ func AppendEvents(ctx context.Context, tx Query, events ...Event) error {
 			Flags: e.Flags.String(), Reason: e.Reason,
 		}
 	}
-	for len(rows) > 0 {
-		some := rows[:min(len(rows), rowsAtOnce)]
-		if _, err := tx.NewInsert().Model(&some).Exec(ctx); err != nil {
-			return fmt.Errorf("writing the record: %w", err)
-		}
-		rows = rows[len(some):]
-	}
-	return nil
+	return insertAll(ctx, tx, rows, "", "writing the record")
 }
 
 // EventsAfter returns lines of the record after a number, at most limit of them.
@@ -109,10 +102,7 @@ func AppendLog(ctx context.Context, tx Query, lines ...holdfast.LogLine) error {
 	for i, l := range lines {
 		rows[i] = logRow{Session: string(l.Session), Number: last - int64(len(lines)-1-i), At: millis(l.At), VM: string(l.VM), Level: string(l.Level), Text: l.Text}
 	}
-	if _, err := tx.NewInsert().Model(&rows).Exec(ctx); err != nil {
-		return fmt.Errorf("writing a log: %w", err)
-	}
-	return nil
+	return insertAll(ctx, tx, rows, "", "writing a log")
 }
 
 // Log returns the lines of a session's log after a number.

@@ -57,10 +57,7 @@ func BeginSession(ctx context.Context, tx Query, n NewSession) (begun bool, err 
 		Intent: encode(n.Intent), State: string(holdfast.StateQueued), Queued: millis(s.Queued),
 	}
 	result, err := tx.NewInsert().Model(&row).On("CONFLICT (natural_key) DO NOTHING").Exec(ctx)
-	if err != nil {
-		return false, fmt.Errorf("beginning a session: %w", err)
-	}
-	if count, err := result.RowsAffected(); err != nil || count == 0 {
+	if begun, err = changed(result, err, "beginning a session"); err != nil || !begun {
 		return false, err
 	}
 	items := make([]itemRow, 0, len(n.Items))
@@ -69,18 +66,8 @@ func BeginSession(ctx context.Context, tx Query, n NewSession) (begun bool, err 
 			Session: string(s.ID), VM: i.VM.Key(), ID: string(i.VM), Region: i.Region, State: string(holdfast.StateQueued), BacksUp: backsUp(i.Makes), Makes: encode(i.Makes),
 		})
 	}
-	for len(items) > 0 {
-		some := items[:min(len(items), rowsAtOnce)]
-		if _, err := tx.NewInsert().Model(&some).Exec(ctx); err != nil {
-			return false, fmt.Errorf("writing a session's items: %w", err)
-		}
-		items = items[len(some):]
-	}
-	return true, nil
+	return true, insertAll(ctx, tx, items, "", "writing a session's items")
 }
-
-// rowsAtOnce is how many rows one statement writes: far below the 32,766 values that SQLite takes.
-const rowsAtOnce = 500
 
 func backsUp(makes []plan.Making) bool {
 	for _, m := range makes {
@@ -246,22 +233,14 @@ func EndSession(ctx context.Context, tx Query, id holdfast.RunID, outcome holdfa
 		Set("state = ?", string(holdfast.StateDone)).Set("outcome = ?", string(outcome)).Set("message = ?", message).Set("ended = ?", millis(at)).
 		Set("started = CASE WHEN started = 0 THEN ? ELSE started END", millis(at)).
 		Where("id = ? AND state <> ?", string(id), string(holdfast.StateDone)).Exec(ctx)
-	if err != nil {
-		return false, fmt.Errorf("ending a session: %w", err)
-	}
-	count, err := result.RowsAffected()
-	return count > 0, err
+	return changed(result, err, "ending a session")
 }
 
 // StopSession notes that a person wants a session to end. It reports false when it has ended already.
 func StopSession(ctx context.Context, tx Query, id holdfast.RunID) (stopping bool, err error) {
 	result, err := tx.NewUpdate().Model((*sessionRow)(nil)).Set("stopping = ?", true).
 		Where("id = ? AND state <> ?", string(id), string(holdfast.StateDone)).Exec(ctx)
-	if err != nil {
-		return false, fmt.Errorf("stopping a session: %w", err)
-	}
-	count, err := result.RowsAffected()
-	return count > 0, err
+	return changed(result, err, "stopping a session")
 }
 
 // CloseSession ends a session whose items have all ended. It reports false while some have not, or when somebody else has ended it.

@@ -12,9 +12,13 @@
 package store
 
 import (
+	"context"
+	"database/sql"
 	"embed"
 	"encoding/json"
+	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -65,6 +69,32 @@ func decode(text string, into any, what string) error {
 			WithHint("bring the database back from a copy; restore points do not depend on it")
 	}
 	return nil
+}
+
+// rowsAtOnce is how many rows one statement writes: far below the 32,766 values that SQLite takes.
+const rowsAtOnce = 500
+
+// insertAll writes any number of rows; onConflict is "" where none may be there already.
+func insertAll[R any](ctx context.Context, tx Query, rows []R, onConflict, doing string) error {
+	for some := range slices.Chunk(rows, rowsAtOnce) {
+		query := tx.NewInsert().Model(&some)
+		if onConflict != "" {
+			query = query.On(onConflict)
+		}
+		if _, err := query.Exec(ctx); err != nil {
+			return fmt.Errorf("%s: %w", doing, err)
+		}
+	}
+	return nil
+}
+
+// changed reports whether a statement changed any row.
+func changed(result sql.Result, err error, doing string) (bool, error) {
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", doing, err)
+	}
+	count, err := result.RowsAffected()
+	return count > 0, err
 }
 
 // notFound is the error of a row that is not there.
