@@ -71,8 +71,8 @@ func (f *Flows) MakeSnapshots(ctx context.Context, set holdfast.SnapshotSet, may
 	return snapshots.Make(ctx, set)
 }
 
-// UnmakeSnapshots implements protect.Flows.
-func (f *Flows) UnmakeSnapshots(ctx context.Context, set holdfast.SnapshotSet) error {
+// RemoveSnapshots implements protect.Flows and aging.Remover.
+func (f *Flows) RemoveSnapshots(ctx context.Context, set holdfast.SnapshotSet) error {
 	_, err := f.snapshots.Remove(ctx, set)
 	return err
 }
@@ -112,11 +112,6 @@ func (f *Flows) Archive(ctx context.Context, o work.ArchiveOrder) (holdfast.Back
 		return holdfast.BackupResult{}, err
 	}
 	return flow.Run(ctx, o.From, archive.Options{RetainUntil: o.LockUntil})
-}
-
-// RemoveSnapshots implements aging.Remover.
-func (f *Flows) RemoveSnapshots(ctx context.Context, set holdfast.SnapshotSet) error {
-	return f.UnmakeSnapshots(ctx, set)
 }
 
 // RemoveBackup implements aging.Remover. One that is locked is an error of KindRefused, with the date.

@@ -28,10 +28,10 @@ func (i *item) fail(ctx context.Context, m plan.Making, cause error) {
 		err := store.AppendEvents(ctx, tx, store.Event{
 			At: now, VM: i.c.VM, Policy: i.policy.Name, Name: string(preview.Refused), Slot: i.c.Session.Slot, Flags: m.Flags, Reason: fmt.Sprintf("no %s: %s", m.Kind, messageOf(cause)),
 		})
-		if err != nil || i.kind != holdfast.PolicySLA || i.c.Session.Manual {
+		if err != nil {
 			return err
 		}
-		return store.AppendLedger(ctx, tx, sla.SessionFailed{At: now, Work: i.work(m.Kind)})
+		return i.judged(ctx, tx, sla.SessionFailed{At: now, Work: i.work(m.Kind)})
 	})
 	if err != nil {
 		i.p.config.Log.WarnContext(ctx, "a failure could not be written down", "machine", string(i.c.VM), "error", err)

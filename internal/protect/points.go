@@ -18,11 +18,16 @@ import (
 // began tells the ledger that an attempt for a slot began.
 func (i *item) began(ctx context.Context, m plan.Making) error {
 	return i.write(ctx, func(ctx context.Context, tx database.Tx, now time.Time) error {
-		if i.kind != holdfast.PolicySLA || i.c.Session.Manual {
-			return nil
-		}
-		return store.AppendLedger(ctx, tx, sla.SessionStarted{At: now, Work: i.work(m.Kind)})
+		return i.judged(ctx, tx, sla.SessionStarted{At: now, Work: i.work(m.Kind)})
 	})
+}
+
+// judged tells the ledger, where there is one: what SLA policies made at their slots is judged.
+func (i *item) judged(ctx context.Context, tx database.Tx, event sla.Event) error {
+	if i.kind != holdfast.PolicySLA || i.c.Session.Manual {
+		return nil
+	}
+	return store.AppendLedger(ctx, tx, event)
 }
 
 // work names what the ledger is told about.
@@ -57,13 +62,13 @@ func (i *item) snapshot(ctx context.Context, m plan.Making) (holdfast.SnapshotSe
 }
 
 func (i *item) snapshotOnce(ctx context.Context, m plan.Making) (holdfast.SnapshotSet, error) {
-	flags := holdfast.Flags(0)
 	row, found, err := i.made(ctx, m)
 	if err != nil {
 		return holdfast.SnapshotSet{}, err
 	}
 	if !found {
-		if flags, err = i.flags(ctx, m); err != nil {
+		flags, err := i.flags(ctx, m)
+		if err != nil {
 			return holdfast.SnapshotSet{}, err
 		}
 		if row, err = i.intend(ctx, m, flags); err != nil {
@@ -144,7 +149,7 @@ func (i *item) unmake(ctx context.Context, row store.Point, set holdfast.Snapsho
 	if err := i.stillMine(ctx); err != nil {
 		return err
 	}
-	left := i.p.config.Flows.UnmakeSnapshots(ctx, set)
+	left := i.p.config.Flows.RemoveSnapshots(ctx, set)
 	err := i.write(ctx, func(ctx context.Context, tx database.Tx, _ time.Time) error {
 		if left == nil {
 			return store.DropPoint(ctx, tx, row.ID)
@@ -201,9 +206,6 @@ func (i *item) durable(ctx context.Context, m plan.Making, row store.Point, also
 		if err := store.AppendEvents(ctx, tx, event); err != nil {
 			return err
 		}
-		if i.kind != holdfast.PolicySLA || i.c.Session.Manual {
-			return nil
-		}
-		return store.AppendLedger(ctx, tx, sla.PointDurable{At: now, Work: i.work(m.Kind), Point: row.ID})
+		return i.judged(ctx, tx, sla.PointDurable{At: now, Work: i.work(m.Kind), Point: row.ID})
 	})
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/database"
+	"github.com/holdfast-backup/holdfast/internal/jobs"
 	"github.com/holdfast-backup/holdfast/internal/retention"
 	"github.com/holdfast-backup/holdfast/internal/store"
 	"github.com/holdfast-backup/holdfast/internal/work"
@@ -152,7 +153,7 @@ func TestItem_Stopped(t *testing.T) {
 	if _, err := w.scheduler.Tick(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	var items []work.Job
+	var items []jobs.Job
 	for _, job := range w.queue {
 		if job.Kind == work.KindItem {
 			items = append(items, job)
@@ -225,7 +226,7 @@ func TestItem_DiesAtEveryCall(t *testing.T) {
 }
 
 // runDying runs a job until the process dies.
-func (w *world) runDying(ctx context.Context, job work.Job) {
+func (w *world) runDying(ctx context.Context, job jobs.Job) {
 	if job.Kind != work.KindItem || ctx.Err() != nil {
 		return
 	}

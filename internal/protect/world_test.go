@@ -19,6 +19,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/cost"
 	"github.com/holdfast-backup/holdfast/internal/database"
 	"github.com/holdfast-backup/holdfast/internal/document"
+	"github.com/holdfast-backup/holdfast/internal/jobs"
 	"github.com/holdfast-backup/holdfast/internal/preview"
 	"github.com/holdfast-backup/holdfast/internal/protect"
 	"github.com/holdfast-backup/holdfast/internal/protection"
@@ -36,7 +37,7 @@ type world struct {
 	aging     *aging.Aging
 	protect   *protect.Protector
 	scheduler *scheduler.Scheduler
-	queue     []work.Job
+	queue     []jobs.Job
 	number    uint64
 }
 
@@ -68,14 +69,14 @@ func newWorld(t testing.TB, at time.Time, yaml string, machines ...holdfast.Inve
 // restart forgets all that a scheduler keeps in memory.
 func (w *world) restart() {
 	w.scheduler = scheduler.New(scheduler.Config{
-		Database: w.db, Queue: w, Clock: w.clock, Log: slog.New(slog.DiscardHandler), NewID: func() holdfast.RunID { return holdfast.RunID(uuid.Must(uuid.NewV7()).String()) },
+		Database: w.db, Jobs: w, Clock: w.clock, Log: slog.New(slog.DiscardHandler), NewID: func() holdfast.RunID { return holdfast.RunID(uuid.Must(uuid.NewV7()).String()) },
 	})
 }
 
-// Enqueue implements work.Queue.
-func (w *world) Enqueue(_ context.Context, tx database.Tx, job work.Job) error {
+// Enqueue implements jobs.Enqueuer.
+func (w *world) Enqueue(_ context.Context, tx database.Tx, job jobs.Job) (bool, error) {
 	tx.OnCommit(func() { w.queue = append(w.queue, job) })
-	return nil
+	return false, nil
 }
 
 func (w *world) write(do func(ctx context.Context, tx database.Tx) error) {
@@ -156,7 +157,7 @@ func (w *world) drain() {
 	}
 }
 
-func (w *world) run(job work.Job) {
+func (w *world) run(job jobs.Job) {
 	w.t.Helper()
 	switch job.Kind {
 	case work.KindItem:
@@ -171,7 +172,7 @@ func (w *world) run(job work.Job) {
 	}
 }
 
-func itemOf(t testing.TB, job work.Job) work.Item {
+func itemOf(t testing.TB, job jobs.Job) work.Item {
 	t.Helper()
 	item, err := work.ItemOf(job)
 	if err != nil {
@@ -276,7 +277,7 @@ func (f *flows) MakeSnapshots(_ context.Context, set holdfast.SnapshotSet, _ fun
 	return set, f.try("snapshot", set.VM)
 }
 
-func (f *flows) UnmakeSnapshots(_ context.Context, set holdfast.SnapshotSet) error {
+func (f *flows) RemoveSnapshots(_ context.Context, set holdfast.SnapshotSet) error {
 	if err := f.try("unmake", set.VM); err != nil {
 		return err
 	}

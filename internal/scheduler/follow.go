@@ -92,15 +92,15 @@ func (t *tick) followMachines(ctx context.Context, at time.Time) error {
 		if decision.Policy != nil {
 			policy, kind = decision.Policy.Name, decision.Policy.Kind
 		}
-		if policy == m.Policy && kind == m.Kind && decision.Why == m.Why {
+		changed := policy != m.Policy || kind != m.Kind
+		if !changed && decision.Why == m.Why {
 			continue
 		}
-		if policy != m.Policy || kind != m.Kind {
+		if changed {
 			if err := t.leave(ctx, m, at); err != nil {
 				return err
 			}
 		}
-		changed := policy != m.Policy || kind != m.Kind
 		m.Policy, m.Kind, m.Why = policy, kind, decision.Why
 		if err := store.PutMachine(ctx, t.tx, m); err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/jobs"
 	"github.com/holdfast-backup/holdfast/internal/plan"
 	"github.com/holdfast-backup/holdfast/internal/preview"
 	"github.com/holdfast-backup/holdfast/internal/sla"
@@ -63,7 +64,7 @@ func (t *tick) alone(ctx context.Context, i plan.Intent, as holdfast.SessionType
 	if err != nil || !begun {
 		return err
 	}
-	return t.enqueue(ctx, work.Job{Kind: kind, Key: string(n.Session.ID), Queue: work.Control}, work.Session{Session: n.Session.ID})
+	return t.enqueue(ctx, jobs.Job{Kind: kind, Key: string(n.Session.ID), Queue: work.Control}, work.Session{Session: n.Session.ID})
 }
 
 func (t *tick) session(i plan.Intent, as holdfast.SessionType) store.NewSession {
@@ -77,16 +78,27 @@ func (t *tick) session(i plan.Intent, as holdfast.SessionType) store.NewSession 
 
 func (t *tick) enqueueItem(ctx context.Context, session holdfast.RunID, vm holdfast.ResourceID, region string) error {
 	item := work.Item{Session: session, VM: vm}
-	return t.enqueue(ctx, work.Job{Kind: work.KindItem, Key: item.Key(), Queue: work.Region(region)}, item)
+	return t.enqueue(ctx, jobs.Job{Kind: work.KindItem, Key: item.Key(), Queue: work.Region(region)}, item)
 }
 
-func (t *tick) enqueue(ctx context.Context, job work.Job, arguments any) error {
+func (t *tick) enqueue(ctx context.Context, job jobs.Job, arguments any) error {
 	job.RunAt = t.now
-	return work.Enqueue(ctx, t.scheduler.config.Queue, t.tx, job, arguments)
+	return work.Enqueue(ctx, t.scheduler.config.Jobs, t.tx, job, arguments)
 }
 
 // retry puts the waiting items of a session back into work.
 func (t *tick) retry(ctx context.Context, i plan.Intent) error {
+	return t.waiting(ctx, i, func(session holdfast.RunID, m plan.Machine) error {
+		queued, err := store.QueueItem(ctx, t.tx, session, m.ID, i.Makes)
+		if err != nil || !queued {
+			return err
+		}
+		return t.enqueueItem(ctx, session, m.ID, m.Region)
+	})
+}
+
+// waiting finds for each machine of an intent the session in which it waits for that attempt, if there is one.
+func (t *tick) waiting(ctx context.Context, i plan.Intent, do func(session holdfast.RunID, m plan.Machine) error) error {
 	for _, m := range i.Machines {
 		session, waits, err := store.WaitingFor(ctx, t.tx, i, m.ID)
 		if err != nil {
@@ -95,14 +107,7 @@ func (t *tick) retry(ctx context.Context, i plan.Intent) error {
 		if !waits {
 			continue
 		}
-		queued, err := store.QueueItem(ctx, t.tx, session, m.ID, i.Makes)
-		if err != nil {
-			return err
-		}
-		if !queued {
-			continue
-		}
-		if err := t.enqueueItem(ctx, session, m.ID, m.Region); err != nil {
+		if err := do(session, m); err != nil {
 			return err
 		}
 	}
@@ -147,21 +152,12 @@ func kindsOf(makes []plan.Making) []holdfast.PointKind {
 
 // endRetries ends the items that waited for an attempt which is not made.
 func (t *tick) endRetries(ctx context.Context, i plan.Intent) error {
-	for _, m := range i.Machines {
-		session, waits, err := store.WaitingFor(ctx, t.tx, i, m.ID)
-		if err != nil {
-			return err
-		}
-		if !waits {
-			continue
-		}
+	return t.waiting(ctx, i, func(session holdfast.RunID, m plan.Machine) error {
 		ended, err := store.EndWaiting(ctx, t.tx, session, m.ID, holdfast.OutcomeError, t.now)
 		if err != nil || !ended {
 			return err
 		}
-		if _, err := store.CloseSession(ctx, t.tx, session, t.now); err != nil {
-			return err
-		}
-	}
-	return nil
+		_, err = store.CloseSession(ctx, t.tx, session, t.now)
+		return err
+	})
 }

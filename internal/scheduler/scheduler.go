@@ -16,17 +16,17 @@ import (
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/clock"
 	"github.com/holdfast-backup/holdfast/internal/database"
+	"github.com/holdfast-backup/holdfast/internal/jobs"
 	"github.com/holdfast-backup/holdfast/internal/plan"
 	"github.com/holdfast-backup/holdfast/internal/protection"
 	"github.com/holdfast-backup/holdfast/internal/sla"
 	"github.com/holdfast-backup/holdfast/internal/store"
-	"github.com/holdfast-backup/holdfast/internal/work"
 )
 
 // Config says what to work with. All fields are required.
 type Config struct {
 	Database *database.DB
-	Queue    work.Queue
+	Jobs     jobs.Enqueuer
 	Clock    clock.Clock
 	Log      *slog.Logger
 	NewID    func() holdfast.RunID

@@ -7,8 +7,6 @@ import (
 	"net/http"
 	"slices"
 	"time"
-
-	"github.com/holdfast-backup/holdfast/internal/work"
 )
 
 // errDead is what a dead process gets of the world.
@@ -100,9 +98,12 @@ func (s *Simulation) live(ctx context.Context, do func(ctx context.Context) erro
 }
 
 // finish does a job, by as many processes as that takes.
-func (s *Simulation) finish(ctx context.Context, job work.Job) error {
+func (s *Simulation) finish(ctx context.Context, do func(ctx context.Context) error) error {
 	for {
-		again, err := s.live(ctx, func(ctx context.Context) error { return s.work(ctx, job) })
+		again, err := s.live(ctx, do)
+		if err != nil {
+			s.failed = errors.Join(s.failed, err)
+		}
 		if err != nil || !again {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/holdfast-backup/holdfast"
@@ -84,7 +85,7 @@ func (g *guests) heldBy(point holdfast.Point) (map[string]content, bool) {
 			continue
 		}
 		for id, held := range g.held {
-			if bytes.Contains([]byte(d.Snapshot.ID.Name()), []byte(id)) {
+			if strings.Contains(d.Snapshot.ID.Name(), string(id)) {
 				return held, true
 			}
 		}

@@ -28,6 +28,8 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/database"
 	"github.com/holdfast-backup/holdfast/internal/discover"
 	"github.com/holdfast-backup/holdfast/internal/flows"
+	"github.com/holdfast-backup/holdfast/internal/jobs"
+	"github.com/holdfast-backup/holdfast/internal/jobs/inline"
 	"github.com/holdfast-backup/holdfast/internal/protect"
 	"github.com/holdfast-backup/holdfast/internal/protection"
 	"github.com/holdfast-backup/holdfast/internal/scheduler"
@@ -65,7 +67,8 @@ type Simulation struct {
 	scheduler    *scheduler.Scheduler
 	protector    *protect.Protector
 	aging        *aging.Aging
-	queue        queue
+	queue        *inline.Queue
+	failed       error // of a job that could not even be written down
 	guests       *guests
 	crashes      *crashes
 
@@ -82,7 +85,7 @@ func Start(ctx context.Context, config Config) (*Simulation, error) {
 		config: config, clock: clock.NewVirtual(config.From), random: rand.New(rand.NewPCG(config.Seed, 1)),
 		looked: config.From, wrote: config.From, crashes: newCrashes(config.Seed, config.Crashes, config.From, config.Until),
 	}
-	for _, step := range []func(context.Context) error{s.startTwin, s.startControlPlane, s.apply} {
+	for _, step := range []func(context.Context) error{s.startTwin, s.startQueue, s.startControlPlane, s.apply} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, s.Close(ctx))
 		}
@@ -131,7 +134,7 @@ func (s *Simulation) startControlPlane(ctx context.Context) (err error) {
 	s.discovery = discover.New(discover.Config{Database: s.db, Cloud: cloud{s.azure}, Clock: s.clock, Log: s.config.Log})
 	s.aging = aging.New(aging.Config{Database: s.db, Remover: makes, Clock: s.clock, Log: s.config.Log})
 	s.protector = protect.New(protect.Config{Database: s.db, Flows: s.guests.watch(makes), Aging: s.aging, Clock: s.clock, Log: s.config.Log, Random: s.bytes})
-	s.scheduler = scheduler.New(scheduler.Config{Database: s.db, Queue: &s.queue, Clock: s.clock, Log: s.config.Log, NewID: s.runID})
+	s.scheduler = scheduler.New(scheduler.Config{Database: s.db, Jobs: s.queue, Clock: s.clock, Log: s.config.Log, NewID: s.runID})
 	return nil
 }
 
@@ -247,14 +250,13 @@ func (s *Simulation) instant(ctx context.Context) (next time.Time, err error) {
 		if err != nil {
 			return next, err
 		}
-		job, any := s.queue.next()
-		if !any {
+		if !s.queue.Step(ctx) {
 			return earliest(due, s.looked, s.wrote), nil
 		}
-		for ; any; job, any = s.queue.next() {
-			if err := s.finish(ctx, job); err != nil {
-				return next, err
-			}
+		for s.queue.Step(ctx) { // what they did may make something due
+		}
+		if s.failed != nil {
+			return next, s.failed
 		}
 	}
 }
@@ -268,19 +270,20 @@ func earliest(first time.Time, others ...time.Time) time.Time {
 	return first
 }
 
-// work does a job, as a worker would.
-func (s *Simulation) work(ctx context.Context, job work.Job) error {
-	switch job.Kind {
-	case work.KindItem:
+// startQueue says who does which jobs. It outlives the control plane, as a queue in a database does.
+func (s *Simulation) startQueue(ctx context.Context) error {
+	s.queue = inline.New(s.clock)
+	s.queue.Handle(work.KindItem, func(ctx context.Context, job jobs.Job) error {
 		item, err := work.ItemOf(job)
 		if err != nil {
 			return err
 		}
-		return s.protector.Item(ctx, item.Session, item.VM)
-	case work.KindPass:
-		return s.aging.Pass(ctx, holdfast.RunID(job.Key))
-	}
-	return nil
+		return s.finish(ctx, func(ctx context.Context) error { return s.protector.Item(ctx, item.Session, item.VM) })
+	})
+	s.queue.Handle(work.KindPass, func(ctx context.Context, job jobs.Job) error {
+		return s.finish(ctx, func(ctx context.Context) error { return s.aging.Pass(ctx, holdfast.RunID(job.Key)) })
+	})
+	return s.queue.Start(ctx)
 }
 
 // tell hands on what was written into the record after a number.
@@ -297,24 +300,6 @@ func (s *Simulation) tell(ctx context.Context, number int64, told func(store.Eve
 		number = e.Number
 	}
 	return number, err
-}
-
-// queue is the jobs that are to be done, one after the other.
-type queue struct{ jobs []work.Job }
-
-// Enqueue implements work.Queue.
-func (q *queue) Enqueue(_ context.Context, tx database.Tx, job work.Job) error {
-	tx.OnCommit(func() { q.jobs = append(q.jobs, job) })
-	return nil
-}
-
-func (q *queue) next() (work.Job, bool) {
-	if len(q.jobs) == 0 {
-		return work.Job{}, false
-	}
-	job := q.jobs[0]
-	q.jobs = q.jobs[1:]
-	return job, true
 }
 
 // cloud is what the discovery asks.

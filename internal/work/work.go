@@ -6,10 +6,10 @@ import (
 	"context"
 	"encoding/json"
 	"strings"
-	"time"
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/database"
+	"github.com/holdfast-backup/holdfast/internal/jobs"
 )
 
 // The kinds of job.
@@ -22,27 +22,13 @@ const (
 	KindNotify   = "notify"   // one message: package notify
 )
 
-// Job is a unit of work to be done once, known by its kind and key.
-type Job struct {
-	Kind      string
-	Key       string
-	Queue     string
-	Arguments json.RawMessage
-	RunAt     time.Time
-}
-
-// Queue takes jobs in the transaction of what causes them.
-type Queue interface {
-	// Enqueue adds a job, unless one of its kind and key is there that is not over.
-	Enqueue(ctx context.Context, tx database.Tx, job Job) error
-}
-
 // Enqueue adds a job whose arguments are ids.
-func Enqueue(ctx context.Context, queue Queue, tx database.Tx, job Job, arguments any) error {
+func Enqueue(ctx context.Context, queue jobs.Enqueuer, tx database.Tx, job jobs.Job, arguments any) error {
 	text, err := json.Marshal(arguments)
 	holdfast.Invariant(err == nil, "ids can be written as JSON: %v", err)
 	job.Arguments = text
-	return queue.Enqueue(ctx, tx, job)
+	_, err = queue.Enqueue(ctx, tx, job)
+	return err
 }
 
 // Session is what jobs of kinds pass, remove and check name.
@@ -60,13 +46,13 @@ type Item struct {
 func (i Item) Key() string { return string(i.Session) + "/" + i.VM.Key() }
 
 // Control is the queue of what any server does.
-const Control = "control"
+const Control = jobs.QueueDefault
 
 // Region is the queue of what has to be done in or near an Azure region.
 func Region(name string) string { return "region-" + strings.ToLower(name) }
 
 // ItemOf reads what a job of kind item names.
-func ItemOf(job Job) (Item, error) {
+func ItemOf(job jobs.Job) (Item, error) {
 	var item Item
 	if err := json.Unmarshal(job.Arguments, &item); err != nil {
 		return item, holdfast.Wrap(holdfast.KindCorrupt, err, "the job %s %s cannot be read", job.Kind, job.Key)
