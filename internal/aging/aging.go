@@ -31,12 +31,13 @@ type Remover interface {
 	Collect(ctx context.Context, repository string) error
 }
 
-// Config says what to work with. All fields are required.
+// Config says what to work with. All fields but Closed are required.
 type Config struct {
 	Database *database.DB
 	Remover  Remover
 	Clock    clock.Clock
 	Log      *slog.Logger
+	Closed   store.Closed // hears of daily passes that end
 }
 
 // Aging lets points age. Its methods may be called for different machines at once.

@@ -89,6 +89,6 @@ func (p *pass) end(ctx context.Context, tx database.Tx) error {
 	if len(p.warnings) > 0 {
 		outcome = holdfast.OutcomeWarning
 	}
-	_, err := store.EndSession(ctx, tx, p.session, outcome, fmt.Sprintf("%d points went", p.removed), now)
+	_, err := store.EndSession(ctx, tx, store.Ending{Session: p.session, Outcome: outcome, Message: fmt.Sprintf("%d points went", p.removed), At: now}, p.aging.config.Closed)
 	return err
 }

@@ -70,15 +70,8 @@ func (i *item) end(ctx context.Context) error {
 		if again != nil {
 			return store.PutRetry(ctx, tx, fmt.Sprintf("%s/%s/%d", i.c.Session.ID, i.c.VM.Key(), again.Attempt), *again)
 		}
-		closed, err := store.CloseSession(ctx, tx, i.c.Session.ID, now)
-		if err != nil || !closed {
-			return err
-		}
-		session, err := store.SessionOf(ctx, tx, i.c.Session.ID)
-		if err != nil {
-			return err
-		}
-		return i.p.config.Closed(ctx, tx, session)
+		_, err := store.CloseSession(ctx, tx, i.c.Session.ID, now, i.p.config.Closed)
+		return err
 	})
 }
 

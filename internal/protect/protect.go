@@ -47,9 +47,6 @@ type Ager interface {
 	Close(ctx context.Context, vm holdfast.ResourceID, session holdfast.RunID) (warnings []string, err error)
 }
 
-// Closed is told, in the transaction that does it, that a session has ended.
-type Closed func(ctx context.Context, tx database.Tx, session holdfast.Session) error
-
 // Config says what to work with. All fields but Closed are required.
 type Config struct {
 	Database *database.DB
@@ -57,7 +54,7 @@ type Config struct {
 	Aging    Ager
 	Clock    clock.Clock
 	Log      *slog.Logger
-	Closed   Closed
+	Closed   store.Closed // hears of sessions that end with an item
 	// Random gives the bytes that tell points of one second apart; nil for the system's.
 	Random func() [4]byte
 }
@@ -70,9 +67,6 @@ type Protector struct {
 
 // New makes it.
 func New(config Config) *Protector {
-	if config.Closed == nil {
-		config.Closed = func(context.Context, database.Tx, holdfast.Session) error { return nil }
-	}
 	if config.Random == nil {
 		config.Random = func() (random [4]byte) {
 			_, _ = rand.Read(random[:]) // it never fails

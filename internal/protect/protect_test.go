@@ -96,4 +96,5 @@ func TestWorld_HappensAsPreviewed(t *testing.T) {
 	w := newWorld(t, from, estate, machines...)
 	w.through(until)
 	same(t, w.record(), previewed(t, estate, from, until, machines...))
+	w.checkEnds()
 }

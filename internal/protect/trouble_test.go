@@ -90,6 +90,27 @@ func TestItem_TriedAgain(t *testing.T) {
 	}
 }
 
+// When the next attempt is not made after all, the session ends with what the last one came to, and that is told like every other end.
+func TestItem_NotTriedAgain(t *testing.T) {
+	w := newWorld(t, day("2026-03-20"), estate, vm("web-1", "westeurope"))
+	w.flows.fails = func(what string, _ holdfast.ResourceID) error {
+		if what == "backup" {
+			return holdfast.Errorf(holdfast.KindUnavailable, "the storage does not answer")
+		}
+		return nil
+	}
+	w.tick()
+	w.clock.Advance(6 * time.Hour) // 07:00 in Brussels
+	w.tick()
+	w.apply(strings.Replace(estate, "retries: 2", "retries: 2\nenabled: false", 1))
+	w.clock.Advance(holdfast.RetryAfter)
+	w.tick()
+	if sessions := w.policySessions(); len(sessions) != 1 || sessions[0].State != holdfast.StateDone || sessions[0].Outcome != holdfast.OutcomeError {
+		t.Errorf("%+v", sessions)
+	}
+	w.checkEnds()
+}
+
 // When no attempt is left, the item and the session end with an error that a person can read, and nothing half made is left.
 func TestItem_FailsInTheEnd(t *testing.T) {
 	w := newWorld(t, day("2026-03-20"), estate, vm("web-1", "westeurope"), vm("web-2", "westeurope"))

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -39,6 +40,7 @@ type world struct {
 	scheduler *scheduler.Scheduler
 	queue     []jobs.Job
 	number    uint64
+	ended     []holdfast.Session // as they were told of
 }
 
 func newWorld(t testing.TB, at time.Time, yaml string, machines ...holdfast.InventoryVM) *world {
@@ -51,9 +53,9 @@ func newWorld(t testing.TB, at time.Time, yaml string, machines ...holdfast.Inve
 	w := &world{t: t, db: db, clock: clock.NewManual(at), flows: &flows{}}
 	w.flows.clock = w.clock
 	log := slog.New(slog.DiscardHandler)
-	w.aging = aging.New(aging.Config{Database: db, Remover: w.flows.remover(), Clock: w.clock, Log: log})
+	w.aging = aging.New(aging.Config{Database: db, Remover: w.flows.remover(), Clock: w.clock, Log: log, Closed: w.closed})
 	w.protect = protect.New(protect.Config{
-		Database: db, Flows: w.flows, Aging: w.aging, Clock: w.clock, Log: log,
+		Database: db, Flows: w.flows, Aging: w.aging, Clock: w.clock, Log: log, Closed: w.closed,
 		Random: func() (random [4]byte) {
 			w.number++
 			binary.BigEndian.PutUint32(random[:], uint32(w.number))
@@ -70,7 +72,26 @@ func newWorld(t testing.TB, at time.Time, yaml string, machines ...holdfast.Inve
 func (w *world) restart() {
 	w.scheduler = scheduler.New(scheduler.Config{
 		Database: w.db, Jobs: w, Clock: w.clock, Log: slog.New(slog.DiscardHandler), NewID: func() holdfast.RunID { return holdfast.RunID(uuid.Must(uuid.NewV7()).String()) },
+		Closed: w.closed,
 	})
+}
+
+// closed keeps what is told of the end of sessions.
+func (w *world) closed(_ context.Context, tx database.Tx, s holdfast.Session) error {
+	tx.OnCommit(func() { w.ended = append(w.ended, s) })
+	return nil
+}
+
+// checkEnds proves that of each session which is done was told once, as it stands.
+func (w *world) checkEnds() {
+	w.t.Helper()
+	done := slices.DeleteFunc(w.sessions(), func(s holdfast.Session) bool { return s.State != holdfast.StateDone })
+	told := slices.SortedFunc(slices.Values(w.ended), func(a, b holdfast.Session) int {
+		return cmp.Or(a.Queued.Compare(b.Queued), cmp.Compare(a.ID, b.ID))
+	})
+	if len(done) == 0 || !reflect.DeepEqual(told, done) {
+		w.t.Errorf("%d sessions ended, and of %d was told", len(done), len(told))
+	}
 }
 
 // Enqueue implements jobs.Enqueuer.

@@ -157,7 +157,7 @@ func (t *tick) endRetries(ctx context.Context, i plan.Intent) error {
 		if err != nil || !ended {
 			return err
 		}
-		_, err = store.CloseSession(ctx, t.tx, session, t.now)
+		_, err = store.CloseSession(ctx, t.tx, session, t.now, t.scheduler.config.Closed)
 		return err
 	})
 }

@@ -23,13 +23,14 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/store"
 )
 
-// Config says what to work with. All fields are required.
+// Config says what to work with. All fields but Closed are required.
 type Config struct {
 	Database *database.DB
 	Jobs     jobs.Enqueuer
 	Clock    clock.Clock
 	Log      *slog.Logger
 	NewID    func() holdfast.RunID
+	Closed   store.Closed // hears of sessions that end because nothing is tried again
 }
 
 // Scheduler decides what falls due. It is not for several goroutines at once.

@@ -8,6 +8,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/database"
 	"github.com/holdfast-backup/holdfast/internal/plan"
 )
 
@@ -227,13 +228,32 @@ func StartSession(ctx context.Context, tx Query, id holdfast.RunID, at time.Time
 	return nil
 }
 
-// EndSession ends a session. It reports false when somebody else has ended it.
-func EndSession(ctx context.Context, tx Query, id holdfast.RunID, outcome holdfast.Outcome, message string, at time.Time) (ended bool, err error) {
+// Closed is told, in the transaction that does it, that a session has ended. Nil tells nobody.
+type Closed func(ctx context.Context, tx database.Tx, session holdfast.Session) error
+
+// Ending is what a session comes to.
+type Ending struct {
+	Session holdfast.RunID
+	Outcome holdfast.Outcome
+	Message string
+	At      time.Time
+}
+
+// EndSession ends a session, and tells closed, which is how everybody hears of every end. It reports false, and tells nothing, when
+// somebody else has ended it.
+func EndSession(ctx context.Context, tx database.Tx, e Ending, closed Closed) (ended bool, err error) {
 	result, err := tx.NewUpdate().Model((*sessionRow)(nil)).
-		Set("state = ?", string(holdfast.StateDone)).Set("outcome = ?", string(outcome)).Set("message = ?", message).Set("ended = ?", millis(at)).
-		Set("started = CASE WHEN started = 0 THEN ? ELSE started END", millis(at)).
-		Where("id = ? AND state <> ?", string(id), string(holdfast.StateDone)).Exec(ctx)
-	return changed(result, err, "ending a session")
+		Set("state = ?", string(holdfast.StateDone)).Set("outcome = ?", string(e.Outcome)).Set("message = ?", e.Message).Set("ended = ?", millis(e.At)).
+		Set("started = CASE WHEN started = 0 THEN ? ELSE started END", millis(e.At)).
+		Where("id = ? AND state <> ?", string(e.Session), string(holdfast.StateDone)).Exec(ctx)
+	if ended, err = changed(result, err, "ending a session"); err != nil || !ended || closed == nil {
+		return ended, err
+	}
+	session, err := SessionOf(ctx, tx, e.Session)
+	if err != nil {
+		return false, err
+	}
+	return true, closed(ctx, tx, session)
 }
 
 // StopSession notes that a person wants a session to end. It reports false when it has ended already.
@@ -243,11 +263,12 @@ func StopSession(ctx context.Context, tx Query, id holdfast.RunID) (stopping boo
 	return changed(result, err, "stopping a session")
 }
 
-// CloseSession ends a session whose items have all ended. It reports false while some have not, or when somebody else has ended it.
-func CloseSession(ctx context.Context, tx Query, id holdfast.RunID, at time.Time) (closed bool, err error) {
+// CloseSession ends a session whose items have all ended, as EndSession does. It reports false while some have not, or when somebody else
+// has ended it.
+func CloseSession(ctx context.Context, tx database.Tx, id holdfast.RunID, at time.Time, closed Closed) (ended bool, err error) {
 	s, err := SessionOf(ctx, tx, id)
 	if err != nil || s.Items.Done() < s.Items.Total || s.State == holdfast.StateDone {
 		return false, err
 	}
-	return EndSession(ctx, tx, id, holdfast.RollUp(s.Items, s.Stopping), "", at)
+	return EndSession(ctx, tx, Ending{Session: id, Outcome: holdfast.RollUp(s.Items, s.Stopping), At: at}, closed)
 }

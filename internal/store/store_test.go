@@ -37,7 +37,12 @@ type world struct {
 
 func (w world) write(do func(ctx context.Context, tx store.Query) error) {
 	w.t.Helper()
-	if err := w.db.Write(w.t.Context(), func(ctx context.Context, tx database.Tx) error { return do(ctx, tx) }); err != nil {
+	w.change(func(ctx context.Context, tx database.Tx) error { return do(ctx, tx) })
+}
+
+func (w world) change(do func(ctx context.Context, tx database.Tx) error) {
+	w.t.Helper()
+	if err := w.db.Write(w.t.Context(), do); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -170,13 +175,17 @@ func TestSessions_ClaimsAndEnds(t *testing.T) {
 		if !holdfast.IsKind(err, holdfast.KindConflict) {
 			t.Errorf("a worker that was given up wrote: %v", err)
 		}
+		var told []holdfast.Session
 		end := func(c store.Claimed, outcome holdfast.Outcome) (closed bool) {
-			w.write(func(ctx context.Context, tx store.Query) (err error) {
+			w.change(func(ctx context.Context, tx database.Tx) (err error) {
 				c.State, c.Outcome, c.Ended, c.Bytes.Read = holdfast.StateDone, outcome, noon.Add(time.Hour), 1<<40
 				if err := store.PutItem(ctx, tx, c.SessionItem); err != nil {
 					return err
 				}
-				closed, err = store.CloseSession(ctx, tx, "a", noon.Add(time.Hour))
+				closed, err = store.CloseSession(ctx, tx, "a", noon.Add(time.Hour), func(_ context.Context, _ database.Tx, s holdfast.Session) error {
+					told = append(told, s)
+					return nil
+				})
 				return err
 			})
 			return closed
@@ -185,6 +194,19 @@ func TestSessions_ClaimsAndEnds(t *testing.T) {
 		if end(second, holdfast.OutcomeSuccess) || !end(other, holdfast.OutcomeWarning) {
 			t.Error("the session ends with its last item")
 		}
+		if len(told) != 1 || told[0].State != holdfast.StateDone || told[0].Outcome != holdfast.OutcomeWarning || told[0].Items.Total != 2 {
+			t.Errorf("of the session's end was told %+v", told)
+		}
+		w.change(func(ctx context.Context, tx database.Tx) error {
+			ended, err := store.EndSession(ctx, tx, store.Ending{Session: "a", Outcome: holdfast.OutcomeError, At: noon}, func(context.Context, database.Tx, holdfast.Session) error {
+				t.Error("a second end was told")
+				return nil
+			})
+			if ended {
+				t.Error("a session ended twice")
+			}
+			return err
+		})
 		if _, claimed := claim(web); claimed {
 			t.Error("an item that is done was claimed")
 		}
