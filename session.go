@@ -136,6 +136,7 @@ type SessionItem struct {
 	Ended    time.Time  `json:"ended,omitzero"`
 	Points   []PointID  `json:"points"` // that it made
 	Bytes    Bytes      `json:"bytes"`
+	Progress *Progress  `json:"progress,omitempty"` // of one that runs, as of a few seconds ago
 	// Epoch is raised by each claim. A write that names an older one comes from a worker that was given up, and is refused.
 	Epoch int `json:"-"`
 }
@@ -152,6 +153,27 @@ type Bytes struct {
 // Plus returns the sums.
 func (b Bytes) Plus(other Bytes) Bytes {
 	return Bytes{b.Total + other.Total, b.Read + other.Read, b.Stored + other.Stored, b.Saved + other.Saved, b.Audited + other.Audited}
+}
+
+// Progress is how far the share of a machine in a session has come in what is being done for it now.
+type Progress struct {
+	Stage  string    `json:"stage"`  // snapshot, copy, read, publish, archive
+	Done   int64     `json:"done"`   // bytes of the disks that were passed by, read or not
+	Total  int64     `json:"total"`  // size of the disks; 0 as long as it is not known
+	Read   int64     `json:"read"`   // bytes fetched so far
+	Stored int64     `json:"stored"` // bytes added to the repository so far
+	Since  time.Time `json:"since"`  // when the stage began
+	At     time.Time `json:"at"`     // when this was so
+}
+
+// Remaining estimates how long the stage still takes at the pace that it had so far; false when nothing can be said yet.
+func (p Progress) Remaining() (time.Duration, bool) {
+	took := p.At.Sub(p.Since)
+	if p.Done <= 0 || p.Total <= 0 || took <= 0 {
+		return 0, false
+	}
+	left := max(0, p.Total-p.Done)
+	return time.Duration(float64(took) * float64(left) / float64(p.Done)), true
 }
 
 // PerSecond is the rate at which b.Read was fetched over a duration, in bytes; 0 when it took no time.

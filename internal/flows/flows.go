@@ -85,11 +85,32 @@ func (f *Flows) Backup(ctx context.Context, o work.BackupOrder) (holdfast.Backup
 	}
 	flow, err := capture.New(capture.Config{
 		Source: f.config.Source, Repository: r, Clock: f.config.Clock, Log: f.config.Log, DisksAtOnce: f.config.DisksAtOnce, Readers: f.config.Readers,
+		Progress: backupSteps(o.Report),
 	})
 	if err != nil {
 		return holdfast.BackupResult{}, err
 	}
 	return flow.Run(ctx, o.VM, capture.Options{From: &o.From, Full: o.Full, RetainUntil: o.LockUntil})
+}
+
+// backupSteps reports the steps of a backup; nil when nobody wants them.
+func backupSteps(report func(work.Step)) func(capture.Progress) {
+	if report == nil {
+		return nil
+	}
+	return func(p capture.Progress) {
+		report(work.Step{Stage: string(p.Stage), LUN: p.LUN, SizeBytes: p.SizeBytes, Offset: p.Offset, Read: p.ReadBytes, Stored: p.NewBytes})
+	}
+}
+
+// archiveSteps reports the steps of an archive; nil when nobody wants them.
+func archiveSteps(report func(work.Step)) func(archive.Progress) {
+	if report == nil {
+		return nil
+	}
+	return func(p archive.Progress) {
+		report(work.Step{Stage: string(holdfast.PointArchive), LUN: p.LUN, SizeBytes: p.SizeBytes, Offset: p.Offset, Read: p.ReadBytes, Stored: p.NewBytes})
+	}
 }
 
 // Archive implements protect.Flows.
@@ -107,7 +128,9 @@ func (f *Flows) Archive(ctx context.Context, o work.ArchiveOrder) (holdfast.Back
 			return holdfast.BackupResult{}, err
 		}
 	}
-	flow, err := archive.New(archive.Config{Source: source, Target: target, Log: f.config.Log, DisksAtOnce: f.config.DisksAtOnce, Readers: f.config.Readers})
+	flow, err := archive.New(archive.Config{
+		Source: source, Target: target, Log: f.config.Log, DisksAtOnce: f.config.DisksAtOnce, Readers: f.config.Readers, Progress: archiveSteps(o.Report),
+	})
 	if err != nil {
 		return holdfast.BackupResult{}, err
 	}

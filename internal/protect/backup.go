@@ -30,7 +30,7 @@ func (i *item) backup(ctx context.Context, m plan.Making) error {
 	row.Created, row.Good, row.State = set.Time.UTC().Truncate(time.Millisecond), true, store.PointKept
 	row.Name, row.Consistency = set.Name, set.Consistency
 	ranged := i.state.ChangedRanges(i.policy.Name)
-	result, err := i.p.config.Flows.Backup(ctx, work.BackupOrder{VM: i.c.VM, Repository: m.Repository, From: set, Full: !ranged, LockUntil: i.lockUntil(m, row)})
+	result, err := i.p.config.Flows.Backup(ctx, work.BackupOrder{VM: i.c.VM, Repository: m.Repository, From: set, Full: !ranged, LockUntil: i.lockUntil(m, row), Report: i.meter.step})
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func (i *item) archive(ctx context.Context, m plan.Making) error {
 	}
 	row := i.row(m, flags)
 	row.Created, row.Good, row.State, row.Name, row.Consistency, row.CopiedFrom = i.p.now(), true, store.PointKept, source.Name, source.Consistency, source.ID
-	result, err := i.p.config.Flows.Archive(ctx, work.ArchiveOrder{VM: i.c.VM, From: source.ID, Source: source.Repository, To: m.Repository, LockUntil: i.lockUntil(m, row)})
+	result, err := i.p.config.Flows.Archive(ctx, work.ArchiveOrder{VM: i.c.VM, From: source.ID, Source: source.Repository, To: m.Repository, LockUntil: i.lockUntil(m, row), Report: i.meter.step})
 	if err != nil {
 		return err
 	}

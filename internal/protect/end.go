@@ -17,8 +17,10 @@ import (
 
 // fail notes that a point could not be made, and tells the record and the ledger.
 func (i *item) fail(ctx context.Context, m plan.Making, cause error) {
-	if ctx.Err() != nil && !i.stopping {
-		return // the process ends; whoever goes on judges
+	if i.stopped(ctx) {
+		cause = errStopped
+	} else if ctx.Err() != nil {
+		return // the process ends, or the item is another worker's; whoever goes on judges
 	}
 	ctx = context.WithoutCancel(ctx)
 	i.failed, i.failure = append(i.failed, m), cause

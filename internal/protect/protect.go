@@ -55,6 +55,8 @@ type Config struct {
 	Clock    clock.Clock
 	Log      *slog.Logger
 	Closed   store.Closed // hears of sessions that end with an item
+	// WatchEvery is how often the progress of an item is written down, and looked whether its session is to stop; 0 for never.
+	WatchEvery time.Duration
 	// Random gives the bytes that tell points of one second apart; nil for the system's.
 	Random func() [4]byte
 }
@@ -83,11 +85,16 @@ func (p *Protector) Item(ctx context.Context, session holdfast.RunID, vm holdfas
 	if err != nil || !claimed {
 		return err
 	}
-	for _, step := range []func(context.Context){i.makePoints, i.letOthersGo} {
-		step(ctx)
-		if ctx.Err() != nil && !i.stopping {
-			return ctx.Err() // this process ends: another one goes on from what is written down
-		}
+	i.watched(ctx, i.makePoints)
+	if ctx.Err() != nil && !i.stopping {
+		return ctx.Err() // this process ends: another one goes on from what is written down
+	}
+	if err := i.stillMine(ctx); err != nil {
+		return err // another worker reads what the closing step would let go
+	}
+	i.letOthersGo(ctx)
+	if ctx.Err() != nil && !i.stopping {
+		return ctx.Err()
 	}
 	return i.end(ctx)
 }
@@ -109,12 +116,13 @@ type item struct {
 	refusal  bool          // nothing would change by trying again
 	warnings []string
 	stopping bool
+	meter    meter
 }
 
 // claim takes the item, and reads what it needs to know.
 func (p *Protector) claim(ctx context.Context, session holdfast.RunID, vm holdfast.ResourceID) (i *item, claimed bool, err error) {
 	err = p.config.Database.Write(ctx, func(ctx context.Context, tx database.Tx) error {
-		i = &item{p: p}
+		i = &item{p: p, meter: meter{clock: p.config.Clock}}
 		if i.c, claimed, err = store.ClaimItem(ctx, tx, session, vm, p.now()); err != nil || !claimed {
 			return err
 		}
@@ -137,10 +145,15 @@ func (p *Protector) claim(ctx context.Context, session holdfast.RunID, vm holdfa
 
 func (p *Protector) now() time.Time { return p.config.Clock.Now().UTC().Truncate(time.Millisecond) }
 
-// makePoints makes one point after the other. What cannot be made does not keep the others from being made.
+// makePoints makes one point after the other. What cannot be made does not keep the others from being made, unless a person stopped the
+// session: then none is.
 func (i *item) makePoints(ctx context.Context) {
 	for _, m := range i.c.Makes {
-		if i.stopping || ctx.Err() != nil {
+		if i.stopped(ctx) {
+			i.fail(ctx, m, errStopped)
+			continue
+		}
+		if ctx.Err() != nil {
 			return
 		}
 		if err := i.makePoint(ctx, m); err != nil {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -29,6 +30,7 @@ type itemRow struct {
 	Ended        int64
 	BacksUp      bool
 	Makes        string
+	Progress     string
 	TotalBytes   int64
 	ReadBytes    int64
 	StoredBytes  int64
@@ -48,7 +50,9 @@ func Items(ctx context.Context, q Query, session holdfast.RunID) ([]holdfast.Ses
 	}
 	items := make([]holdfast.SessionItem, len(rows))
 	for i, r := range rows {
-		items[i] = r.item()
+		if items[i], err = r.whole(); err != nil {
+			return nil, err
+		}
 		items[i].Points = append(items[i].Points, made[r.VM]...)
 	}
 	return items, nil
@@ -74,6 +78,31 @@ func (r itemRow) item() holdfast.SessionItem {
 		Message: r.Message, Hint: r.Hint, Attempts: r.Attempts, NextAt: instant(r.NextAt), Started: instant(r.Started), Ended: instant(r.Ended),
 		Points: []holdfast.PointID{}, Bytes: r.bytes(), Epoch: r.Epoch,
 	}
+}
+
+// whole returns the item with how far it has come.
+func (r itemRow) whole() (holdfast.SessionItem, error) {
+	item := r.item()
+	if r.Progress == "" {
+		return item, nil
+	}
+	item.Progress = &holdfast.Progress{}
+	return item, decode(r.Progress, item.Progress, "an item")
+}
+
+// PutProgress writes down how far an item has come, by the worker that claimed it, and reports whether somebody wants the session to stop. The
+// error has KindConflict when the claim was given up.
+func PutProgress(ctx context.Context, tx Query, i holdfast.SessionItem, p holdfast.Progress) (stopping bool, err error) {
+	result, err := tx.NewUpdate().Model((*itemRow)(nil)).Set("progress = ?", encode(p)).
+		Where("session = ? AND vm = ? AND epoch = ? AND state = ?", string(i.Session), i.VM.Key(), i.Epoch, string(holdfast.StateRunning)).Exec(ctx)
+	if mine, err := changed(result, err, "writing the progress of an item"); err != nil || !mine {
+		return false, errors.Join(err, errClaimed(i.VM.Key()))
+	}
+	count, err := tx.NewSelect().Model((*sessionRow)(nil)).Where("id = ? AND stopping", string(i.Session)).Count(ctx)
+	if err != nil {
+		return false, fmt.Errorf("reading a session: %w", err)
+	}
+	return count > 0, nil
 }
 
 func (r itemRow) bytes() holdfast.Bytes {
@@ -141,7 +170,7 @@ func PutItem(ctx context.Context, tx Query, i holdfast.SessionItem) error {
 // write writes what changes in the course of an item, if its epoch is still the given one.
 func (r itemRow) write(ctx context.Context, tx Query, epoch int) error {
 	result, err := tx.NewUpdate().Model(&r).
-		Column("state", "outcome", "message", "hint", "attempts", "epoch", "next_at", "started", "ended", "total_bytes", "read_bytes", "stored_bytes", "saved_bytes", "audited_bytes").
+		Column("state", "outcome", "message", "hint", "attempts", "epoch", "next_at", "started", "ended", "progress", "total_bytes", "read_bytes", "stored_bytes", "saved_bytes", "audited_bytes").
 		Where("session = ? AND vm = ? AND epoch = ? AND state <> ?", r.Session, r.VM, epoch, string(holdfast.StateDone)).Exec(ctx)
 	if err != nil {
 		return fmt.Errorf("writing an item: %w", err)

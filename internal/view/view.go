@@ -68,10 +68,17 @@ type Document struct {
 
 // Proposal is documents that somebody wants to be in force.
 type Proposal struct {
-	Documents string            `json:"documents" doc:"YAML, one or several documents"`
-	Prune     bool              `json:"prune,omitempty" doc:"documents that are in force and not in the proposal are removed"`
-	Base      *int64            `json:"base,omitempty" doc:"version of the set of documents that the proposal was compared with; another one is refused"`
-	Secrets   map[string]string `json:"secrets,omitempty" doc:"passwords of what the documents declare, by name: repository/NAME, mail, webhook/NAME. They are sealed and never given out"`
+	Files   []File            `json:"files" maxItems:"1000" doc:"with one or several documents each"`
+	Prune   bool              `json:"prune,omitempty" doc:"documents that are in force and not in the proposal are removed"`
+	Base    *int64            `json:"base,omitempty" doc:"version of the set of documents that the proposal was compared with; another one is refused"`
+	Secrets map[string]string `json:"secrets,omitempty" doc:"passwords of what the documents declare, by name: repository/NAME, mail, webhook/NAME. They are sealed and never given out"`
+}
+
+// File is documents in YAML, as somebody has them.
+type File struct {
+	Name   string `json:"name" doc:"as mistakes are to name it"`
+	Folder string `json:"folder,omitempty" doc:"absolute; relative paths in the documents begin there"`
+	Data   string `json:"data"`
 }
 
 // Verb says what becomes of a document.
@@ -272,7 +279,7 @@ type Repository struct {
 
 // AddRepository declares a repository, and opens or makes it.
 type AddRepository struct {
-	Document string `json:"document" doc:"YAML of one document of kind Repository"`
+	Document File   `json:"document" doc:"one document of kind Repository"`
 	Password string `json:"password,omitempty" doc:"that opens it; sealed and never given out"`
 }
 

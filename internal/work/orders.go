@@ -24,6 +24,17 @@ type BackupOrder struct {
 	From       holdfast.SnapshotSet // that it is read from
 	Full       bool                 // every disk is read in full
 	LockUntil  time.Time            // zero for no locks
+	Report     func(Step)           // may be called from any goroutine; nil for none
+}
+
+// Step is one step forward of a flow. Bytes are deltas, except Offset and SizeBytes.
+type Step struct {
+	Stage     string
+	LUN       holdfast.LUN // "" when the stage concerns the whole machine
+	SizeBytes int64        // of the disk
+	Offset    int64        // how far into the disk
+	Read      int64
+	Stored    int64
 }
 
 // ArchiveOrder says what an archive is to be.
@@ -33,4 +44,5 @@ type ArchiveOrder struct {
 	Source    string           // the repository that it is in
 	To        string           // the repository
 	LockUntil time.Time        // zero for no locks
+	Report    func(Step)       // may be called from any goroutine; nil for none
 }

@@ -128,6 +128,7 @@ func once[T any](ctx context.Context, c *Client, r request) (answer T, err error
 	if err != nil {
 		return answer, err
 	}
+	defer func() { err = errors.Join(err, response.Body.Close()) }()
 	return read[T](response)
 }
 
@@ -188,7 +189,6 @@ func (c *Client) unreachable(ctx context.Context, err error) error {
 
 // read takes the answer apart.
 func read[T any](response *http.Response) (answer T, err error) {
-	defer func() { err = errors.Join(err, response.Body.Close()) }()
 	if response.StatusCode == http.StatusNoContent {
 		return answer, nil
 	}

@@ -101,6 +101,7 @@ CREATE TABLE items (
     ended         BIGINT  NOT NULL,
     backs_up      BOOLEAN NOT NULL, -- it makes a backup or an archive
     makes         TEXT    NOT NULL, -- what this attempt makes
+    progress      TEXT    NOT NULL, -- of one that runs; '' when nothing is known
     total_bytes   BIGINT  NOT NULL,
     read_bytes    BIGINT  NOT NULL,
     stored_bytes  BIGINT  NOT NULL,
