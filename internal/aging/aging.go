@@ -58,7 +58,11 @@ type Result struct {
 // Machine carries out on the points of a machine what retention says on an occasion, and finishes what an earlier look left. What
 // cannot be removed now is a warning, and is tried again next time.
 func (a *Aging) Machine(ctx context.Context, vm holdfast.ResourceID, occasion retention.Occasion) (Result, error) {
-	if err := a.judge(ctx, vm, look{occasion: occasion}); err != nil {
+	return a.machine(ctx, vm, look{occasion: occasion})
+}
+
+func (a *Aging) machine(ctx context.Context, vm holdfast.ResourceID, why look) (Result, error) {
+	if err := a.judge(ctx, vm, why); err != nil {
 		return Result{}, err
 	}
 	return a.Finish(ctx, vm)
@@ -67,17 +71,14 @@ func (a *Aging) Machine(ctx context.Context, vm holdfast.ResourceID, occasion re
 // Close is the closing step of a session, which has no use any more for what it made for its own work. What could not be removed is told, and
 // goes at the next look.
 func (a *Aging) Close(ctx context.Context, vm holdfast.ResourceID, session holdfast.RunID) (warnings []string, err error) {
-	if err := a.judge(ctx, vm, look{occasion: retention.Closing, closing: session}); err != nil {
-		return nil, err
-	}
-	result, err := a.Finish(ctx, vm)
+	result, err := a.machine(ctx, vm, look{occasion: retention.Closing, session: session})
 	return result.Warnings, err
 }
 
 // look says why the points of a machine are looked at.
 type look struct {
 	occasion retention.Occasion
-	closing  holdfast.RunID // the session that closes by it; "" for none
+	session  holdfast.RunID // in whose course; what it made is no more in its use. "" for none
 }
 
 // judge writes down what retention says. Snapshots of a session that is not over are held, since it may be reading them.
@@ -99,11 +100,11 @@ func (a *Aging) judge(ctx context.Context, vm holdfast.ResourceID, why look) err
 		if err != nil {
 			return err
 		}
-		j := judgement{now: a.now(), rows: map[pointKey]store.Point{}}
+		j := judgement{now: a.now(), session: why.session, rows: map[pointKey]store.Point{}}
 		var known []retention.Point
 		for _, p := range points {
 			j.rows[keyOf(p.Point)] = p
-			p.Base = p.Base || p.Session != why.closing && inWork[p.Session]
+			p.Base = p.Base || p.Session != why.session && inWork[p.Session]
 			known = append(known, p.Point)
 		}
 		for _, v := range retention.Explain(j.now, why.occasion, rules, known) {
@@ -127,9 +128,10 @@ func keyOf(p retention.Point) pointKey { return pointKey{p.ID, p.Repository} }
 
 // judgement is what a look at a machine's points writes.
 type judgement struct {
-	now    time.Time
-	rows   map[pointKey]store.Point
-	events []store.Event
+	now     time.Time
+	session holdfast.RunID
+	rows    map[pointKey]store.Point
+	events  []store.Event
 }
 
 // write writes one verdict down, if it changes anything.
@@ -141,7 +143,7 @@ func (j *judgement) write(ctx context.Context, tx database.Tx, v retention.Verdi
 	switch {
 	case !v.Keep:
 		row.Flags |= v.Lost // the record says what the point had
-		row.State, row.RemovedWhy = store.PointRemoving, preview.Why(v.Reasons)
+		row.State, row.RemovedWhy, row.LetGoIn = store.PointRemoving, preview.Why(v.Reasons), j.session
 		event.Name, event.Flags, event.Reason = string(preview.Remove), row.Flags, row.RemovedWhy
 	case v.Lost != 0:
 		event.Name, event.Flags, event.Reason = string(preview.Unflag), v.Lost, "stays: "+preview.Why(v.Reasons)

@@ -20,7 +20,7 @@ func (a *Aging) Pass(ctx context.Context, session holdfast.RunID) error {
 	}
 	p := pass{aging: a, session: session}
 	for _, vm := range machines {
-		result, err := a.Machine(ctx, vm, retention.DailyPass)
+		result, err := a.machine(ctx, vm, look{occasion: retention.DailyPass, session: session})
 		if err != nil {
 			return err
 		}

@@ -38,7 +38,8 @@ type Point struct {
 	ProofLevel  int
 	Proved      time.Time
 	RemovedAt   time.Time
-	RemovedWhy  string // in words
+	RemovedWhy  string         // in words
+	LetGoIn     holdfast.RunID // the session in which retention let it go; "" where a person did, or no session was under way
 }
 
 type pointRow struct {
@@ -75,6 +76,7 @@ type pointRow struct {
 	Proved      int64
 	Removed     int64
 	RemovedWhy  string
+	LetGoIn     string
 }
 
 func rowOf(p Point) pointRow {
@@ -84,7 +86,7 @@ func rowOf(p Point) pointRow {
 		Good: p.Good, Manual: p.Manual, Temporary: p.Temporary, BaseFor: encode(append([]string{}, p.BaseFor...)), Outdated: p.Outdated, LockedUntil: millis(p.LockedUntil),
 		Keep: encode(p.Keep), Consistency: string(p.Consistency), Snapshots: string(p.Snapshots), CopiedFrom: string(p.CopiedFrom),
 		TotalBytes: p.Bytes.Total, ReadBytes: p.Bytes.Read, StoredBytes: p.Bytes.Stored, ProofLevel: p.ProofLevel, Proved: millis(p.Proved),
-		Removed: millis(p.RemovedAt), RemovedWhy: p.RemovedWhy,
+		Removed: millis(p.RemovedAt), RemovedWhy: p.RemovedWhy, LetGoIn: string(p.LetGoIn),
 	}
 	if p.Like != 0 {
 		row.LikeFlag = p.Like.String()
@@ -100,7 +102,7 @@ func (r pointRow) point() (Point, error) {
 		},
 		Name: r.Name, State: PointState(r.State), Session: holdfast.RunID(r.Session), Consistency: holdfast.Consistency(r.Consistency), CopiedFrom: holdfast.PointID(r.CopiedFrom),
 		Bytes: holdfast.Bytes{Total: r.TotalBytes, Read: r.ReadBytes, Stored: r.StoredBytes}, ProofLevel: r.ProofLevel, Proved: instant(r.Proved),
-		RemovedAt: instant(r.Removed), RemovedWhy: r.RemovedWhy,
+		RemovedAt: instant(r.Removed), RemovedWhy: r.RemovedWhy, LetGoIn: holdfast.RunID(r.LetGoIn),
 	}
 	if r.Snapshots != "" {
 		p.Snapshots = json.RawMessage(r.Snapshots)
@@ -140,7 +142,7 @@ func PutPoint(ctx context.Context, tx Query, p Point) error {
 		Set("temporary = EXCLUDED.temporary, base_for = EXCLUDED.base_for, outdated = EXCLUDED.outdated, locked_until = EXCLUDED.locked_until").
 		Set("keep = EXCLUDED.keep, consistency = EXCLUDED.consistency, snapshots = EXCLUDED.snapshots, copied_from = EXCLUDED.copied_from").
 		Set("total_bytes = EXCLUDED.total_bytes, read_bytes = EXCLUDED.read_bytes, stored_bytes = EXCLUDED.stored_bytes").
-		Set("proof_level = EXCLUDED.proof_level, proved = EXCLUDED.proved, removed = EXCLUDED.removed, removed_why = EXCLUDED.removed_why").
+		Set("proof_level = EXCLUDED.proof_level, proved = EXCLUDED.proved, removed = EXCLUDED.removed, removed_why = EXCLUDED.removed_why, let_go_in = EXCLUDED.let_go_in").
 		Exec(ctx)
 	if err != nil {
 		return fmt.Errorf("writing the point %s: %w", p.ID, err)
@@ -245,6 +247,49 @@ func MachinesWithPoints(ctx context.Context, q Query) ([]holdfast.ResourceID, er
 		}
 	}
 	return ids, nil
+}
+
+// Handled is how many points a session made, of each kind, and how many retention let go in it. What sessions made for their own work
+// is not counted.
+type Handled struct {
+	Made  map[holdfast.PointKind]int
+	LetGo int
+}
+
+// HandledIn returns that for some sessions. One that handled nothing is not there.
+func HandledIn(ctx context.Context, q Query, sessions []holdfast.RunID) (map[holdfast.RunID]Handled, error) {
+	all := map[holdfast.RunID]Handled{}
+	for some := range slices.Chunk(sessions, rowsAtOnce) {
+		var made, gone []struct {
+			Session string `bun:"session"`
+			Kind    string `bun:"kind"`
+			Number  int    `bun:"number"`
+		}
+		err := q.NewSelect().Model((*pointRow)(nil)).Column("session", "kind").ColumnExpr("COUNT(*) AS number").
+			Where("session IN (?) AND state <> ? AND NOT temporary", bun.List(some), string(PointMaking)).Group("session", "kind").Scan(ctx, &made)
+		if err != nil {
+			return nil, fmt.Errorf("counting the points of sessions: %w", err)
+		}
+		err = q.NewSelect().Model((*pointRow)(nil)).ColumnExpr("let_go_in AS session, COUNT(*) AS number").
+			Where("let_go_in IN (?) AND NOT temporary", bun.List(some)).Group("let_go_in").Scan(ctx, &gone)
+		if err != nil {
+			return nil, fmt.Errorf("counting the points that went in sessions: %w", err)
+		}
+		for _, r := range made {
+			h := all[holdfast.RunID(r.Session)]
+			if h.Made == nil {
+				h.Made = map[holdfast.PointKind]int{}
+			}
+			h.Made[holdfast.PointKind(r.Kind)] = r.Number
+			all[holdfast.RunID(r.Session)] = h
+		}
+		for _, r := range gone {
+			h := all[holdfast.RunID(r.Session)]
+			h.LetGo = r.Number
+			all[holdfast.RunID(r.Session)] = h
+		}
+	}
+	return all, nil
 }
 
 // Same reports whether two points are the same row.

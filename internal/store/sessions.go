@@ -136,6 +136,15 @@ func (f Filter) apply(query *bun.SelectQuery) *bun.SelectQuery {
 	return query
 }
 
+// EndedSessions returns the sessions that ended in [from, to), in the order in which they did.
+func EndedSessions(ctx context.Context, q Query, from, to time.Time) ([]holdfast.Session, error) {
+	var rows []sessionRow
+	if err := q.NewSelect().Model(&rows).Where("ended >= ? AND ended < ?", millis(from), millis(to)).Order("ended", "id").Scan(ctx); err != nil {
+		return nil, fmt.Errorf("reading the sessions that ended: %w", err)
+	}
+	return complete(ctx, q, rows)
+}
+
 // SessionOf returns one session; KindNotFound when there is none.
 func SessionOf(ctx context.Context, q Query, id holdfast.RunID) (holdfast.Session, error) {
 	var rows []sessionRow

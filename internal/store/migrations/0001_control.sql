@@ -83,6 +83,7 @@ CREATE TABLE sessions (
 );
 CREATE INDEX sessions_by_time ON sessions (queued, id);
 CREATE INDEX sessions_by_policy ON sessions (policy, queued);
+CREATE INDEX sessions_by_end ON sessions (ended);
 CREATE INDEX sessions_open ON sessions (state) WHERE state <> 'done';
 
 CREATE TABLE items (
@@ -154,11 +155,13 @@ CREATE TABLE points (
     proved       BIGINT  NOT NULL,
     removed      BIGINT  NOT NULL,
     removed_why  TEXT    NOT NULL,
+    let_go_in    TEXT    NOT NULL, -- the session in which retention let it go
     PRIMARY KEY (id, repository) -- ids are made by each repository for itself
 );
 CREATE INDEX points_by_machine ON points (vm, created);
 CREATE INDEX points_by_time ON points (created, id);
 CREATE INDEX points_by_session ON points (session);
+CREATE INDEX points_by_end ON points (let_go_in) WHERE let_go_in <> '';
 CREATE INDEX points_unfinished ON points (state) WHERE state IN ('making', 'removing');
 
 -- The ledger: what was applied to it since its last snapshot, and that.
@@ -234,16 +237,24 @@ CREATE TABLE secrets (
     sealed {{bytes}} NOT NULL
 );
 
--- Messages to be delivered. What was delivered stays until its session's record goes.
+-- What people and other programs are told: a row for each copy. It is delivered or given up once, and then keeps its head alone.
 CREATE TABLE messages (
-    id        TEXT   NOT NULL PRIMARY KEY,
+    id        TEXT   NOT NULL PRIMARY KEY, -- of the delivery: the same event for the same address always has the same
+    kind      TEXT   NOT NULL, -- mail, or a post to a webhook
+    topic     TEXT   NOT NULL, -- names the event
     session   TEXT   NOT NULL,
+    address   TEXT   NOT NULL,
+    title     TEXT   NOT NULL,
     created   BIGINT NOT NULL,
+    due       BIGINT NOT NULL,
     delivered BIGINT NOT NULL,
+    given_up  BIGINT NOT NULL,
     attempts  BIGINT NOT NULL,
-    failure   TEXT   NOT NULL,
+    failure   TEXT   NOT NULL, -- of the last attempt
     body      TEXT   NOT NULL
 );
+CREATE INDEX messages_by_time ON messages (created, id);
+CREATE INDEX messages_open ON messages (due) WHERE delivered = 0 AND given_up = 0;
 
 -- Answers to writes that named an idempotency key.
 CREATE TABLE idempotency (
