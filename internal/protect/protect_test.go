@@ -1,11 +1,16 @@
 package protect_test
 
 import (
+	"context"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/preview"
+	"github.com/holdfast-backup/holdfast/internal/sla"
+	"github.com/holdfast-backup/holdfast/internal/store"
 )
 
 // estate has policies of both kinds over machines in two regions.
@@ -97,4 +102,73 @@ func TestWorld_HappensAsPreviewed(t *testing.T) {
 	w.through(until)
 	same(t, w.record(), previewed(t, estate, from, until, machines...))
 	w.checkEnds()
+	gone := w.points(store.PointRemoving, store.PointRemoved)
+	passes := 0
+	for _, p := range gone {
+		of := slices.IndexFunc(w.ended, func(s holdfast.Session) bool { return s.ID == p.LetGoIn })
+		if of < 0 {
+			t.Fatalf("nobody knows in which session %s went", p.ID)
+		}
+		if w.ended[of].Type == holdfast.SessionRetention {
+			passes++
+		}
+	}
+	if passes == 0 || passes == len(gone) {
+		t.Errorf("%d of %d points went in daily passes", passes, len(gone))
+	}
+}
+
+// Slots that were missed raise their alarm once, whatever restarts and however long nobody was there, in one call for each tick;
+// so does each entry that closes, with its machines as they stood.
+func TestTick_TellsOnce(t *testing.T) {
+	from := day("2026-03-20")
+	w := newWorld(t, from, estate, vm("db-1", "westeurope", "tier=gold"), vm("db-2", "eastus", "tier=gold"))
+	w.flows.fails = func(what string, vm holdfast.ResourceID) error {
+		if what == "snapshot" && vm.Name() == "db-2" {
+			return holdfast.Errorf(holdfast.KindRefused, "no permission")
+		}
+		return nil
+	}
+	w.through(from.Add(30 * time.Hour))
+	w.restart()
+	w.clock.Advance(20 * time.Hour) // nobody is there
+	w.restart()
+	w.through(from.Add(100 * time.Hour))
+
+	var missed []sla.Expectation
+	w.read(func(ctx context.Context, q store.Query) (err error) {
+		missed, err = store.Expectations(ctx, q, store.ExpectationFilter{States: []sla.State{sla.Missed}})
+		return err
+	})
+	told, most := map[string]int{}, 0
+	for _, call := range w.missed {
+		most = max(most, len(call))
+		for _, e := range call {
+			told[nameOf(e)]++
+		}
+	}
+	reasons := map[sla.Reason]bool{}
+	for _, e := range missed {
+		reasons[e.Reason] = true
+		if n := told[nameOf(e)]; n != 1 {
+			t.Errorf("%s at %v was told %d times", e.Machine, e.Slot, n)
+		}
+	}
+	if len(told) != len(missed) || most < 3 || !reasons[sla.Failed] || len(reasons) < 2 {
+		t.Errorf("%d were missed for %v, %d were told, %d at once", len(missed), reasons, len(told), most)
+	}
+	closed := slices.DeleteFunc(w.record(), func(line string) bool { return !strings.Contains(line, " "+string(preview.Period)+" ") })
+	if len(w.periods) != len(closed) || len(closed) == 0 {
+		t.Errorf("%d entries closed, %d were told", len(closed), len(w.periods))
+	}
+	for _, p := range w.periods {
+		if len(p.machines) != p.period.Machines.Total || p.period.Closed.IsZero() {
+			t.Errorf("%+v with %d machines", p.period, len(p.machines))
+		}
+	}
+}
+
+// nameOf names an expectation with its end.
+func nameOf(e sla.Expectation) string {
+	return lineOf(e.Ended, e.Machine, e.Policy, preview.Missed, e.Slot, holdfast.Flags(0).With(e.Flag), string(e.Kind)+" "+string(e.Reason))
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/protect"
 	"github.com/holdfast-backup/holdfast/internal/protection"
 	"github.com/holdfast-backup/holdfast/internal/scheduler"
+	"github.com/holdfast-backup/holdfast/internal/sla"
 	"github.com/holdfast-backup/holdfast/internal/store"
 	"github.com/holdfast-backup/holdfast/internal/work"
 )
@@ -41,6 +42,13 @@ type world struct {
 	queue     []jobs.Job
 	number    uint64
 	ended     []holdfast.Session // as they were told of
+	missed    [][]sla.Expectation
+	periods   []toldPeriod
+}
+
+type toldPeriod struct {
+	period   sla.Compliance
+	machines []sla.MachineCompliance
 }
 
 func newWorld(t testing.TB, at time.Time, yaml string, machines ...holdfast.InventoryVM) *world {
@@ -72,8 +80,20 @@ func newWorld(t testing.TB, at time.Time, yaml string, machines ...holdfast.Inve
 func (w *world) restart() {
 	w.scheduler = scheduler.New(scheduler.Config{
 		Database: w.db, Jobs: w, Clock: w.clock, Log: slog.New(slog.DiscardHandler), NewID: func() holdfast.RunID { return holdfast.RunID(uuid.Must(uuid.NewV7()).String()) },
-		Closed: w.closed,
+		Closed: w.closed, Teller: w,
 	})
+}
+
+// Missed implements scheduler.Teller.
+func (w *world) Missed(_ context.Context, tx database.Tx, missed []sla.Expectation) error {
+	tx.OnCommit(func() { w.missed = append(w.missed, missed) })
+	return nil
+}
+
+// PeriodClosed implements scheduler.Teller.
+func (w *world) PeriodClosed(_ context.Context, tx database.Tx, period sla.Compliance, machines []sla.MachineCompliance) error {
+	tx.OnCommit(func() { w.periods = append(w.periods, toldPeriod{period, machines}) })
+	return nil
 }
 
 // closed keeps what is told of the end of sessions.

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"context"
+	"slices"
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/database"
@@ -12,10 +13,18 @@ import (
 
 // recorder keeps what the ledger tells in the course of a tick, until it is written down.
 type recorder struct {
+	ledger  *sla.Ledger
 	ended   []sla.Expectation
 	periods []sla.Compliance
+	closed  []closedPeriod
 	events  []store.Event
 	written int // expectations that fell due
+}
+
+// closedPeriod is an entry as it stood when it closed.
+type closedPeriod struct {
+	period   sla.Compliance
+	machines []sla.MachineCompliance
 }
 
 // count is how much was told so far.
@@ -40,6 +49,7 @@ func (r *recorder) Period(c sla.Compliance) {
 	if !c.Frozen.IsZero() {
 		return // its share of proven points froze; that it closed was told before
 	}
+	r.closed = append(r.closed, closedPeriod{c, r.ledger.Machines(c.Policy, c.Row, c.Entry)})
 	ratio := 0.0
 	if c.Created != nil {
 		ratio = *c.Created
@@ -63,4 +73,20 @@ func (r *recorder) write(ctx context.Context, tx database.Tx) error {
 		}
 	}
 	return store.AppendEvents(ctx, tx, r.events...)
+}
+
+// tell tells people's messenger what they are to hear of.
+func (r *recorder) tell(ctx context.Context, tx database.Tx, teller Teller) error {
+	missed := slices.DeleteFunc(slices.Clone(r.ended), func(e sla.Expectation) bool { return e.State != sla.Missed })
+	if len(missed) > 0 {
+		if err := teller.Missed(ctx, tx, missed); err != nil {
+			return err
+		}
+	}
+	for _, c := range r.closed {
+		if err := teller.PeriodClosed(ctx, tx, c.period, c.machines); err != nil {
+			return err
+		}
+	}
+	return nil
 }

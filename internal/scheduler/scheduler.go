@@ -23,7 +23,15 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/store"
 )
 
-// Config says what to work with. All fields but Closed are required.
+// Teller is told, in the transaction of a tick, what the ledger says that people are to hear of.
+type Teller interface {
+	// Missed is told of all expectations of which a tick learnt that they were missed: of each one once, in one call.
+	Missed(ctx context.Context, tx database.Tx, missed []sla.Expectation) error
+	// PeriodClosed is told of each entry of a chart that closed, with what each machine achieved in it, once.
+	PeriodClosed(ctx context.Context, tx database.Tx, period sla.Compliance, machines []sla.MachineCompliance) error
+}
+
+// Config says what to work with. All fields but Closed and Teller are required.
 type Config struct {
 	Database *database.DB
 	Jobs     jobs.Enqueuer
@@ -31,6 +39,7 @@ type Config struct {
 	Log      *slog.Logger
 	NewID    func() holdfast.RunID
 	Closed   store.Closed // hears of sessions that end because nothing is tried again
+	Teller   Teller
 }
 
 // Scheduler decides what falls due. It is not for several goroutines at once.
@@ -94,6 +103,7 @@ func (t *tick) begin(ctx context.Context) error {
 	if err := t.loadLedger(ctx); err != nil {
 		return err
 	}
+	t.told.ledger = s.ledger.Ledger
 	var err error
 	t.state, err = protection.Load(ctx, t.tx, s.known)
 	if err != nil {
@@ -195,6 +205,11 @@ func (t *tick) write(ctx context.Context) error {
 	}
 	if err := t.told.write(ctx, t.tx); err != nil {
 		return err
+	}
+	if teller := t.scheduler.config.Teller; teller != nil {
+		if err := t.told.tell(ctx, t.tx, teller); err != nil {
+			return err
+		}
 	}
 	ledger := t.scheduler.ledger
 	if err := store.Told(ctx, t.tx, ledger.Through); err != nil {
