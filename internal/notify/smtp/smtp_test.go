@@ -1,22 +1,12 @@
 package smtp_test
 
 import (
-	"bufio"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
-	"fmt"
-	"math/big"
 	"net"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -26,168 +16,10 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/clock"
 	"github.com/holdfast-backup/holdfast/internal/notify"
 	"github.com/holdfast-backup/holdfast/internal/notify/smtp"
+	"github.com/holdfast-backup/holdfast/internal/notify/smtp/smtptest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-const password = "s3cret of the account"
-
-// identity is a certificate with its key, and the pool that trusts it.
-type identity struct {
-	certificate, key []byte // PEM
-	pair             tls.Certificate
-	roots            *x509.CertPool
-}
-
-func newIdentity(t testing.TB, names ...string) identity {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature, DNSNames: names,
-	}
-	for _, name := range names {
-		if ip := net.ParseIP(name); ip != nil {
-			template.IPAddresses = append(template.IPAddresses, ip)
-		}
-	}
-	raw, err := x509.CreateCertificate(rand.Reader, &template, &template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	encoded, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	id := identity{
-		certificate: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw}), key: pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: encoded}), roots: x509.NewCertPool(),
-	}
-	if id.pair, err = tls.X509KeyPair(id.certificate, id.key); err != nil || !id.roots.AppendCertsFromPEM(id.certificate) {
-		t.Fatal(err)
-	}
-	return id
-}
-
-// What a scripted peer does instead of replying.
-const (
-	drop    = "drop"    // closes the connection
-	silence = "silence" // says nothing any more
-)
-
-// peer is a mail server that plays a script: a reply for each verb, "" being the usual one. It takes down what it was told.
-type peer struct {
-	script   map[string]string
-	identity identity
-	implicit bool
-	port     int
-
-	mu    sync.Mutex // guards heard
-	heard []string
-}
-
-func (p *peer) listen(t testing.TB) {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.port = listener.Addr().(*net.TCPAddr).Port
-	var wait sync.WaitGroup
-	ctx, cancel := context.WithCancel(context.Background())
-	wait.Go(func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			wait.Go(func() {
-				stop := context.AfterFunc(ctx, func() { conn.Close() })
-				defer stop()
-				defer conn.Close()
-				p.serve(ctx, conn)
-			})
-		}
-	})
-	t.Cleanup(func() { listener.Close(); cancel(); wait.Wait() })
-}
-
-// serve plays the script on one connection.
-func (p *peer) serve(ctx context.Context, conn net.Conn) {
-	if p.implicit {
-		conn = tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{p.identity.pair}})
-	}
-	in := bufio.NewReader(conn)
-	say := func(verb, usual string) bool {
-		text := usual
-		if scripted, ok := p.script[verb]; ok {
-			text = scripted
-		}
-		switch text {
-		case silence:
-			<-ctx.Done()
-			return false
-		case drop:
-			return false
-		}
-		_, err := fmt.Fprintf(conn, "%s\r\n", strings.ReplaceAll(text, "\n", "\r\n"))
-		return err == nil && !strings.HasPrefix(text, "421")
-	}
-	for ok := say("greeting", "220 mail.example.com"); ok; {
-		raw, err := in.ReadString('\n')
-		if err != nil {
-			return
-		}
-		command := strings.TrimSpace(raw)
-		verb, _, _ := strings.Cut(command, " ")
-		p.hear(command)
-		switch verb {
-		case "EHLO":
-			ok = say("EHLO", "250-mail.example.com\n250-STARTTLS\n250-AUTH PLAIN LOGIN\n250-ENHANCEDSTATUSCODES\n250 8BITMIME")
-		case "STARTTLS":
-			if ok = say("STARTTLS", "220 go on"); ok {
-				conn = tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{p.identity.pair}})
-				in = bufio.NewReader(conn)
-			}
-		case "AUTH":
-			ok = say("AUTH", "235 2.7.0 welcome")
-		case "RCPT":
-			ok = say(command, "250 2.1.5 ok") // by the whole command: each recipient has a reply of his own
-		case "DATA":
-			if ok = say("DATA", "354 go on"); ok && p.script["DATA"] == "" {
-				for line := ""; err == nil && line != ".\r\n"; {
-					line, err = in.ReadString('\n')
-				}
-				ok = err == nil && say(".", "250 2.0.0 queued")
-			}
-		case "QUIT":
-			say("QUIT", "221 bye")
-			return
-		default:
-			ok = say(verb, "250 2.0.0 ok")
-		}
-	}
-}
-
-func (p *peer) hear(command string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.heard = append(p.heard, command)
-}
-
-func (p *peer) count(prefix string) int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	n := 0
-	for _, command := range p.heard {
-		if strings.HasPrefix(command, prefix) {
-			n++
-		}
-	}
-	return n
-}
 
 func message(to string) notify.Message {
 	return notify.Message{Key: "session/1", To: to, Subject: "Grüße [Failed] Shop", Text: "Text: ä\n.\nfoo\n", HTML: "<p>HTML: ä</p>"}
@@ -196,7 +28,7 @@ func message(to string) notify.Message {
 func sender(t testing.TB, m holdfast.Mail, roots *x509.CertPool) *smtp.Sender {
 	t.Helper()
 	m.Server, m.From, m.Timeout = "127.0.0.1", "holdfast@example.com", max(m.Timeout, 5*time.Second)
-	s, err := smtp.New(smtp.Config{Mail: m, Password: password, Roots: roots, Clock: clock.NewManual(time.Date(2026, time.November, 30, 21, 0, 0, 0, time.UTC))})
+	s, err := smtp.New(smtp.Config{Mail: m, Password: smtptest.Password, Roots: roots, Clock: clock.NewManual(time.Date(2026, time.November, 30, 21, 0, 0, 0, time.UTC))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +37,7 @@ func sender(t testing.TB, m holdfast.Mail, roots *x509.CertPool) *smtp.Sender {
 
 // TestSend_Manners plays what servers do, and holds what becomes of two messages against the table.
 func TestSend_Manners(t *testing.T) {
-	id := newIdentity(t, "127.0.0.1")
+	id := smtptest.NewIdentity(t, "127.0.0.1")
 	type outcome struct {
 		kind    holdfast.Kind // "" for taken
 		unknown bool
@@ -225,10 +57,10 @@ func TestSend_Manners(t *testing.T) {
 		{"all is well", start, nil, taken, taken},
 		{"all is well, TLS first", first, nil, taken, taken},
 		{"all is well, in the clear", none, nil, taken, taken},
-		{"closed at once", start, map[string]string{"greeting": drop}, ended, ended},
+		{"closed at once", start, map[string]string{"greeting": smtptest.Drop}, ended, ended},
 		{"no service", start, map[string]string{"greeting": "554 no service"}, outcome{holdfast.KindRefused, false, false, "554 no service"}, outcome{holdfast.KindRefused, false, false, "554"}},
 		{"too busy to begin", start, map[string]string{"greeting": "421 too busy"}, outcome{holdfast.KindThrottled, false, true, "421 too busy"}, outcome{holdfast.KindThrottled, false, true, "421"}},
-		{"silence", start, map[string]string{"greeting": silence}, outcome{holdfast.KindUnavailable, false, true, "in time"}, outcome{holdfast.KindUnavailable, false, true, "in time"}},
+		{"silence", start, map[string]string{"greeting": smtptest.Silence}, outcome{holdfast.KindUnavailable, false, true, "in time"}, outcome{holdfast.KindUnavailable, false, true, "in time"}},
 		{"no STARTTLS", start, map[string]string{"EHLO": "250-mail.example.com\n250 AUTH PLAIN"}, outcome{holdfast.KindRefused, false, false, "nothing is sent in the clear"}, outcome{holdfast.KindRefused, false, false, "STARTTLS"}},
 		{"STARTTLS refused", start, map[string]string{"STARTTLS": "454 TLS not available"}, outcome{holdfast.KindThrottled, false, true, "454"}, outcome{holdfast.KindThrottled, false, true, "454"}},
 		{"wrong password", start, map[string]string{"AUTH": "535 5.7.8 no"}, outcome{holdfast.KindRefused, false, false, "passwordFrom"}, outcome{holdfast.KindRefused, false, false, "user and password"}},
@@ -241,17 +73,18 @@ func TestSend_Manners(t *testing.T) {
 		{"no data", start, map[string]string{"DATA": "451 4.3.0 disk full"}, outcome{holdfast.KindThrottled, false, true, "refuses the message for now (451 4.3.0 disk full)"}, outcome{holdfast.KindThrottled, false, true, "451"}},
 		{"content refused", start, map[string]string{".": "554 5.6.0 spam"}, outcome{holdfast.KindRefused, false, false, "refuses the message (554 5.6.0 spam)"}, outcome{holdfast.KindRefused, false, false, "554"}},
 		{"content later", start, map[string]string{".": "452 4.3.1 full"}, outcome{holdfast.KindThrottled, false, true, "452"}, outcome{holdfast.KindThrottled, false, true, "452"}},
-		{"dropped after the end of the data", start, map[string]string{".": drop}, outcome{holdfast.KindUnavailable, true, true, "same Message-ID"}, outcome{holdfast.KindUnavailable, false, true, "did not say"}},
-		{"silent after the end of the data", none, map[string]string{".": silence}, outcome{holdfast.KindUnavailable, true, true, "did not say"}, outcome{holdfast.KindUnavailable, false, true, "did not say"}},
-		{"dropped once it was taken", start, map[string]string{"RSET": drop}, taken, ended},
-		{"no farewell", start, map[string]string{"QUIT": drop}, taken, taken},
+		{"dropped after the end of the data", start, map[string]string{".": smtptest.Drop}, outcome{holdfast.KindUnavailable, true, true, "same Message-ID"}, outcome{holdfast.KindUnavailable, false, true, "did not say"}},
+		{"silent after the end of the data", none, map[string]string{".": smtptest.Silence}, outcome{holdfast.KindUnavailable, true, true, "did not say"}, outcome{holdfast.KindUnavailable, false, true, "did not say"}},
+		{"dropped once it was taken", start, map[string]string{"RSET": smtptest.Drop}, taken, ended},
+		{"no farewell", start, map[string]string{"QUIT": smtptest.Drop}, taken, taken},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := &peer{script: c.script, identity: id, implicit: c.way == first}
-			p.listen(t)
-			s := sender(t, holdfast.Mail{Port: p.port, TLS: c.way, User: "holdfast"}, id.roots)
-			if slices.Contains([]string{c.script["greeting"], c.script["."]}, silence) {
-				s = impatient(t, holdfast.Mail{Port: p.port, TLS: c.way, User: "holdfast"}, id.roots)
+			p := &smtptest.Peer{Identity: id, Implicit: c.way == first}
+			p.Play(c.script)
+			p.Listen(t)
+			s := sender(t, holdfast.Mail{Port: p.Port, TLS: c.way, User: "holdfast"}, id.Roots)
+			if slices.Contains([]string{c.script["greeting"], c.script["."]}, smtptest.Silence) {
+				s = impatient(t, holdfast.Mail{Port: p.Port, TLS: c.way, User: "holdfast"}, id.Roots)
 			}
 			results := s.Send(t.Context(), message("a@example.com"), message("b@example.com"))
 			for i, want := range []outcome{c.one, c.two} {
@@ -272,7 +105,7 @@ func TestSend_Manners(t *testing.T) {
 func impatient(t testing.TB, m holdfast.Mail, roots *x509.CertPool) *smtp.Sender {
 	t.Helper()
 	m.Server, m.From, m.Timeout = "127.0.0.1", "holdfast@example.com", 500*time.Millisecond
-	s, err := smtp.New(smtp.Config{Mail: m, Password: password, Roots: roots, Clock: clock.NewManual(time.Unix(0, 0))})
+	s, err := smtp.New(smtp.Config{Mail: m, Password: smtptest.Password, Roots: roots, Clock: clock.NewManual(time.Unix(0, 0))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -289,40 +122,41 @@ func checkWords(t *testing.T, err error, says string) {
 	if !errors.As(err, &e) || !strings.Contains(e.Message+" "+e.Hint, says) || strings.ContainsAny(e.Message+e.Hint, "\r\n\x1b") {
 		t.Errorf("%q, %v; want the words %q", e.Message, err, says)
 	}
-	if strings.Contains(err.Error(), password) {
+	if strings.Contains(err.Error(), smtptest.Password) {
 		t.Errorf("the password stands in %v", err)
 	}
 }
 
 // TestSend_StartTLSFirst proves that with STARTTLS neither the account nor a recipient is named in the clear, whatever the server offers.
 func TestSend_StartTLSFirst(t *testing.T) {
-	p := &peer{script: map[string]string{"EHLO": "250-mail.example.com\n250-AUTH PLAIN\n250 8BITMIME"}, identity: newIdentity(t, "127.0.0.1")}
-	p.listen(t)
-	results := sender(t, holdfast.Mail{Port: p.port, TLS: holdfast.MailTLSStart, User: "holdfast"}, p.identity.roots).Send(t.Context(), message("a@example.com"))
-	if results[0].Err == nil || p.count("AUTH") != 0 || p.count("MAIL") != 0 {
-		t.Errorf("%v; the server heard %q", results[0].Err, p.heard)
+	p := &smtptest.Peer{Identity: smtptest.NewIdentity(t, "127.0.0.1")}
+	p.Play(map[string]string{"EHLO": "250-mail.example.com\n250-AUTH PLAIN\n250 8BITMIME"})
+	p.Listen(t)
+	results := sender(t, holdfast.Mail{Port: p.Port, TLS: holdfast.MailTLSStart, User: "holdfast"}, p.Identity.Roots).Send(t.Context(), message("a@example.com"))
+	if results[0].Err == nil || p.Count("AUTH") != 0 || p.Count("MAIL") != 0 {
+		t.Errorf("%v; the server heard %q", results[0].Err, p.Heard())
 	}
 }
 
 // TestSend_Certificates proves that a name or an authority that is not the right one is refused before anything is said.
 func TestSend_Certificates(t *testing.T) {
-	right, wrong := newIdentity(t, "127.0.0.1"), newIdentity(t, "mail.example.org")
+	right, wrong := smtptest.NewIdentity(t, "127.0.0.1"), smtptest.NewIdentity(t, "mail.example.org")
 	for _, c := range []struct {
 		name     string
-		identity identity
+		identity smtptest.Identity
 		roots    *x509.CertPool
 		way      holdfast.MailTLS
 	}{
-		{"another name", wrong, wrong.roots, holdfast.MailTLSStart},
-		{"another authority", right, wrong.roots, holdfast.MailTLSStart},
-		{"another name, TLS first", wrong, wrong.roots, holdfast.MailTLSFirst},
-		{"another authority, TLS first", right, wrong.roots, holdfast.MailTLSFirst},
+		{"another name", wrong, wrong.Roots, holdfast.MailTLSStart},
+		{"another authority", right, wrong.Roots, holdfast.MailTLSStart},
+		{"another name, TLS first", wrong, wrong.Roots, holdfast.MailTLSFirst},
+		{"another authority, TLS first", right, wrong.Roots, holdfast.MailTLSFirst},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := &peer{identity: c.identity, implicit: c.way == holdfast.MailTLSFirst}
-			p.listen(t)
-			r := sender(t, holdfast.Mail{Port: p.port, TLS: c.way, User: "holdfast"}, c.roots).Send(t.Context(), message("a@example.com"))[0]
-			if !holdfast.IsKind(r.Err, holdfast.KindRefused) || r.Again() || p.count("AUTH") != 0 {
+			p := &smtptest.Peer{Identity: c.identity, Implicit: c.way == holdfast.MailTLSFirst}
+			p.Listen(t)
+			r := sender(t, holdfast.Mail{Port: p.Port, TLS: c.way, User: "holdfast"}, c.roots).Send(t.Context(), message("a@example.com"))[0]
+			if !holdfast.IsKind(r.Err, holdfast.KindRefused) || r.Again() || p.Count("AUTH") != 0 {
 				t.Errorf("%v", r.Err)
 			}
 			checkWords(t, r.Err, "certificate")
@@ -332,9 +166,9 @@ func TestSend_Certificates(t *testing.T) {
 
 // TestSend_WrongWay proves that TLS where the server speaks in the clear is told as that.
 func TestSend_WrongWay(t *testing.T) {
-	p := &peer{identity: newIdentity(t, "127.0.0.1")}
-	p.listen(t)
-	r := sender(t, holdfast.Mail{Port: p.port, TLS: holdfast.MailTLSFirst}, p.identity.roots).Send(t.Context(), message("a@example.com"))[0]
+	p := &smtptest.Peer{Identity: smtptest.NewIdentity(t, "127.0.0.1")}
+	p.Listen(t)
+	r := sender(t, holdfast.Mail{Port: p.Port, TLS: holdfast.MailTLSFirst}, p.Identity.Roots).Send(t.Context(), message("a@example.com"))[0]
 	if !holdfast.IsKind(r.Err, holdfast.KindRefused) {
 		t.Errorf("%v", r.Err)
 	}
@@ -358,13 +192,14 @@ func TestSend_Nobody(t *testing.T) {
 
 // TestSend_GivenUp proves that a caller who gives up does not wait for a server that says nothing.
 func TestSend_GivenUp(t *testing.T) {
-	p := &peer{script: map[string]string{"MAIL": silence}, identity: newIdentity(t, "127.0.0.1")}
-	p.listen(t)
-	s := sender(t, holdfast.Mail{Port: p.port, TLS: holdfast.MailTLSNone, Timeout: time.Hour}, nil)
+	p := &smtptest.Peer{Identity: smtptest.NewIdentity(t, "127.0.0.1")}
+	p.Play(map[string]string{"MAIL": smtptest.Silence})
+	p.Listen(t)
+	s := sender(t, holdfast.Mail{Port: p.Port, TLS: holdfast.MailTLSNone, Timeout: time.Hour}, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan []smtp.Result)
 	go func() { done <- s.Send(ctx, message("a@example.com"), message("b@example.com")) }()
-	for p.count("MAIL") == 0 {
+	for p.Count("MAIL") == 0 {
 		if err := (clock.System{}).Sleep(t.Context(), time.Millisecond); err != nil {
 			t.Fatal(err)
 		}
@@ -379,14 +214,14 @@ func TestSend_GivenUp(t *testing.T) {
 
 // TestSend_Refuses proves that what cannot travel is refused here, and does not keep the next from its way.
 func TestSend_Refuses(t *testing.T) {
-	p := &peer{identity: newIdentity(t, "127.0.0.1")}
-	p.listen(t)
-	s := sender(t, holdfast.Mail{Port: p.port, TLS: holdfast.MailTLSNone}, nil)
+	p := &smtptest.Peer{Identity: smtptest.NewIdentity(t, "127.0.0.1")}
+	p.Listen(t)
+	s := sender(t, holdfast.Mail{Port: p.Port, TLS: holdfast.MailTLSNone}, nil)
 	bad, worse := message("a@example.com\r\nRCPT TO:<b@example.com>"), message("a@example.com")
 	worse.Subject = "a\r\nBcc: b@example.com"
 	results := s.Send(t.Context(), bad, worse, message("c@example.com"))
-	if !holdfast.IsKind(results[0].Err, holdfast.KindInvalid) || !holdfast.IsKind(results[1].Err, holdfast.KindInvalid) || results[2].Err != nil || p.count("RCPT") != 1 {
-		t.Errorf("%v; the server heard %q", results, p.heard)
+	if !holdfast.IsKind(results[0].Err, holdfast.KindInvalid) || !holdfast.IsKind(results[1].Err, holdfast.KindInvalid) || results[2].Err != nil || p.Count("RCPT") != 1 {
+		t.Errorf("%v; the server heard %q", results, p.Heard())
 	}
 }
 
