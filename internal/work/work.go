@@ -19,7 +19,7 @@ const (
 	KindRemove   = "remove"   // points that a person removes: package reclaim
 	KindCheck    = "check"    // a health check: package proof
 	KindDiscover = "discover" // the inventory: package discover
-	KindNotify   = "notify"   // one message: package notify
+	KindNotify   = "notify"   // one message, which its key names: package outbox
 )
 
 // Enqueue adds a job whose arguments are ids.
@@ -47,6 +47,9 @@ func (i Item) Key() string { return string(i.Session) + "/" + i.VM.Key() }
 
 // Control is the queue of what any server does.
 const Control = jobs.QueueDefault
+
+// Messages is the queue of what is told to people: a mail server that does not answer must hold up nothing else.
+const Messages = "messages"
 
 // Region is the queue of what has to be done in or near an Azure region.
 func Region(name string) string { return "region-" + strings.ToLower(name) }
