@@ -13,18 +13,11 @@ import (
 
 // recorder keeps what the ledger tells in the course of a tick, until it is written down.
 type recorder struct {
-	ledger  *sla.Ledger
+	ledger  *sla.Ledger // that tells
 	ended   []sla.Expectation
-	periods []sla.Compliance
-	closed  []closedPeriod
+	periods []store.Period
 	events  []store.Event
 	written int // expectations that fell due
-}
-
-// closedPeriod is an entry as it stood when it closed.
-type closedPeriod struct {
-	period   sla.Compliance
-	machines []sla.MachineCompliance
 }
 
 // count is how much was told so far.
@@ -45,11 +38,10 @@ func (r *recorder) Expectation(e sla.Expectation) {
 
 // Period implements sla.Recorder.
 func (r *recorder) Period(c sla.Compliance) {
-	r.periods = append(r.periods, c)
+	r.periods = append(r.periods, store.Period{Compliance: c, ByMachine: r.ledger.Machines(c.Policy, c.Row, c.Entry)})
 	if !c.Frozen.IsZero() {
 		return // its share of proven points froze; that it closed was told before
 	}
-	r.closed = append(r.closed, closedPeriod{c, r.ledger.Machines(c.Policy, c.Row, c.Entry)})
 	ratio := 0.0
 	if c.Created != nil {
 		ratio = *c.Created
@@ -67,8 +59,8 @@ func (r *recorder) write(ctx context.Context, tx database.Tx) error {
 	if err := store.AppendExpectations(ctx, tx, r.ended); err != nil {
 		return err
 	}
-	for _, c := range r.periods {
-		if err := store.PutPeriod(ctx, tx, c); err != nil {
+	for _, p := range r.periods {
+		if err := store.PutPeriod(ctx, tx, p); err != nil {
 			return err
 		}
 	}
@@ -83,8 +75,11 @@ func (r *recorder) tell(ctx context.Context, tx database.Tx, teller Teller) erro
 			return err
 		}
 	}
-	for _, c := range r.closed {
-		if err := teller.PeriodClosed(ctx, tx, c.period, c.machines); err != nil {
+	for _, p := range r.periods {
+		if !p.Frozen.IsZero() {
+			continue // that it closed was told before
+		}
+		if err := teller.PeriodClosed(ctx, tx, p.Compliance, p.ByMachine); err != nil {
 			return err
 		}
 	}

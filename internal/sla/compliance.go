@@ -51,6 +51,48 @@ type MachineCompliance struct {
 	Status      Status   `json:"status"`
 }
 
+// Judge says what machines achieved against one target. Most have the same few counts, so each pair of them is judged once. It is not for
+// several goroutines at once; what it returns is shared and not to be changed.
+type Judge struct {
+	verdicts verdicts
+	shares   map[[2]int]*float64
+}
+
+// NewJudge returns a judge of an entry with a target.
+func NewJudge(targetPercent float64) *Judge {
+	return &Judge{verdicts: verdicts{targetPercent: targetPercent}, shares: map[[2]int]*float64{}}
+}
+
+// Machine returns what a machine with these counts achieved.
+func (j *Judge) Machine(id holdfast.ResourceID, count Count, removed bool) MachineCompliance {
+	c := MachineCompliance{Machine: id, Count: count, Status: None}
+	n := count.rated()
+	switch {
+	case removed:
+		c.Status = Removed
+		return c
+	case n == 0:
+		return c
+	}
+	c.Created, c.ProvenRatio, c.Status = j.percent(count.Met, n), j.percent(count.Proven, n), MissedSLA
+	if j.verdicts.reached(count.Met, n) {
+		c.Status = MetSLA
+	}
+	return c
+}
+
+func (j *Judge) percent(over, under int) *float64 {
+	key := [2]int{over, under}
+	share, found := j.shares[key]
+	if !found {
+		var m mean
+		m.add(over, under)
+		share = m.percent()
+		j.shares[key] = share
+	}
+	return share
+}
+
 // Compliance is what a policy achieved with one row in one entry of a chart: a day, a week from Monday on, or a month.
 type Compliance struct {
 	Policy string `json:"policy"`

@@ -2,6 +2,7 @@ package sla
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -21,8 +22,8 @@ const (
 	monthsShown = 12
 )
 
-// shown is the number of closed entries that the chart of a frequency has, and that the ledger keeps.
-func shown(flag holdfast.Flag) int {
+// Shown is the number of closed entries that the chart of a frequency has, and that the ledger keeps.
+func Shown(flag holdfast.Flag) int {
 	switch flag {
 	case holdfast.Daily:
 		return daysShown
@@ -248,7 +249,7 @@ func (p *policy) freeze(l *Ledger, b *book) {
 		e.frozen = l.now
 		l.recorder.Period(p.compliance(b, e, l.now))
 	}
-	for closed > shown(b.row.Flag) && !b.entries[0].frozen.IsZero() {
+	for closed > Shown(b.row.Flag) && !b.entries[0].frozen.IsZero() {
 		b.entries = slices.Delete(b.entries, 0, 1)
 		closed--
 	}
@@ -269,22 +270,6 @@ func (t *tally) provenAt(at time.Time) int {
 func (t *tally) count(at time.Time) Count {
 	c := Count{Met: int(t.met), Missed: int(t.missed), Excused: int(t.excused), Open: int(t.open), Proven: t.provenAt(at)}
 	c.Planned = c.Met + c.Missed + c.Excused + c.Open
-	return c
-}
-
-// machine returns what a machine achieved.
-func (e *entry) machine(t *tally, at time.Time) MachineCompliance {
-	c := MachineCompliance{Machine: t.member.id, Count: t.count(at), Status: None}
-	if t.removed {
-		c.Status = Removed
-		return c
-	}
-	var created, proven mean
-	if n := c.rated(); n > 0 {
-		created.add(c.Met, n)
-		proven.add(c.Count.Proven, n)
-	}
-	c.Created, c.ProvenRatio, c.Status = created.percent(), proven.percent(), created.status(e.target)
 	return c
 }
 
@@ -346,7 +331,25 @@ func (l *Ledger) Series(policyName string, row Row) []Compliance {
 		}
 		series = append(series, p.compliance(b, e, l.now))
 	}
-	return series[max(0, len(series)-shown(row.Flag)):]
+	return series[max(0, len(series)-Shown(row.Flag)):]
+}
+
+// Unsettled yields what a policy achieved up to now in the entries of a frequency whose figures may still move: those that are open, and
+// those whose share of proven points has not frozen; by row and in order of time.
+func (l *Ledger) Unsettled(policyName string, flag holdfast.Flag) iter.Seq[Compliance] {
+	return func(yield func(Compliance) bool) {
+		p := l.policy(policyName)
+		if p == nil {
+			return
+		}
+		for _, b := range p.books {
+			for _, e := range b.entries {
+				if b.row.Flag == flag && e.frozen.IsZero() && len(e.tallies) > 0 && !yield(p.compliance(b, e, l.now)) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // Entry returns what a policy achieved with a row in the entry to which a day belongs, closed or not. It reports false for an
@@ -370,9 +373,9 @@ func (l *Ledger) Machines(policyName string, row Row, day civil.Date) []MachineC
 		sorted[i] = &e.tallies[i]
 	}
 	slices.SortFunc(sorted, func(a, b *tally) int { return strings.Compare(a.member.key, b.member.key) })
-	machines := make([]MachineCompliance, len(sorted))
+	machines, judge := make([]MachineCompliance, len(sorted)), NewJudge(e.target)
 	for i, t := range sorted {
-		machines[i] = e.machine(t, l.now)
+		machines[i] = judge.Machine(t.member.id, t.count(l.now), t.removed)
 	}
 	return machines
 }

@@ -87,6 +87,28 @@ func LoadLedger(ctx context.Context, q Query) (LedgerState, error) {
 	return l, nil
 }
 
+// LedgerAsOf returns a ledger of the caller's own, with everything applied that is written down, and the time that has passed up to an instant.
+// What follows from that is not written down by it: that is the scheduler's business.
+func LedgerAsOf(ctx context.Context, q Query, now time.Time) (*sla.Ledger, error) {
+	l, err := LoadLedger(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	events, err := LedgerAfter(ctx, q, l.Through)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range events {
+		if err := l.Apply(e, nil); err != nil {
+			return nil, err
+		}
+	}
+	if now.After(l.Ledger.Now()) {
+		err = l.Ledger.Advance(now, nil)
+	}
+	return l.Ledger, err
+}
+
 // Apply applies the next event that is written down. One that a worker dated before the ledger's own time counts as of that time.
 func (l *LedgerState) Apply(e LedgerEvent, r sla.Recorder) error {
 	if err := l.Ledger.Apply(notBefore(e.Event, l.Ledger.Now()), r); err != nil {
@@ -247,102 +269,4 @@ func (r ledgerEventRow) event() (sla.Event, error) {
 		return nil, holdfast.Errorf(holdfast.KindCorrupt, "the ledger in the database has an event %q that is not known", r.Type)
 	}
 	return read(r.Body)
-}
-
-type expectationRow struct {
-	bun.BaseModel `bun:"table:expectations"`
-
-	Policy string `bun:",pk"`
-	VM     string `bun:"vm,pk"`
-	Kind   string `bun:",pk"`
-	Flag   string `bun:",pk"`
-	Slot   int64  `bun:",pk"`
-	State  string
-	Entry  string
-	Ended  int64
-	Body   string
-}
-
-// AppendExpectations writes down expectations that ended. One that stands there already stays as it is.
-func AppendExpectations(ctx context.Context, tx Query, ended []sla.Expectation) error {
-	rows := make([]expectationRow, len(ended))
-	for i, e := range ended {
-		rows[i] = expectationRow{
-			Policy: e.Policy, VM: e.Machine.Key(), Kind: string(e.Kind), Flag: e.Flag.String(), Slot: millis(e.Slot), State: string(e.State), Entry: e.Entry.String(),
-			Ended: millis(e.Ended), Body: encode(e),
-		}
-	}
-	return insertAll(ctx, tx, rows, "CONFLICT DO NOTHING", "writing expectations")
-}
-
-// ExpectationFilter says which expectations that ended are wanted.
-type ExpectationFilter struct {
-	Policy string
-	VM     holdfast.ResourceID
-	States []sla.State
-	Entry  string // the first day of one
-}
-
-// Expectations returns expectations that ended, in order of their slots.
-func Expectations(ctx context.Context, q Query, f ExpectationFilter) ([]sla.Expectation, error) {
-	var rows []expectationRow
-	query := q.NewSelect().Model(&rows).OrderExpr("slot, vm, kind, flag")
-	if f.Policy != "" {
-		query = query.Where("policy = ?", f.Policy)
-	}
-	if f.VM != "" {
-		query = query.Where("vm = ?", f.VM.Key())
-	}
-	if len(f.States) > 0 {
-		query = query.Where("state IN (?)", bun.List(f.States))
-	}
-	if f.Entry != "" {
-		query = query.Where("entry = ?", f.Entry)
-	}
-	if err := query.Scan(ctx); err != nil {
-		return nil, fmt.Errorf("reading expectations: %w", err)
-	}
-	all := make([]sla.Expectation, len(rows))
-	for i, r := range rows {
-		if err := decode(r.Body, &all[i], "an expectation"); err != nil {
-			return nil, err
-		}
-	}
-	return all, nil
-}
-
-type periodRow struct {
-	bun.BaseModel `bun:"table:periods"`
-
-	Policy string `bun:",pk"`
-	Kind   string `bun:",pk"`
-	Flag   string `bun:",pk"`
-	Entry  string `bun:",pk"`
-	Closed int64
-	Body   string
-}
-
-// PutPeriod writes down an entry that closed; a second time when its share of proven points froze.
-func PutPeriod(ctx context.Context, tx Query, c sla.Compliance) error {
-	row := periodRow{Policy: c.Policy, Kind: string(c.Kind), Flag: c.Flag.String(), Entry: c.Entry.String(), Closed: millis(c.Closed), Body: encode(c)}
-	if _, err := tx.NewInsert().Model(&row).On("CONFLICT (policy, kind, flag, entry) DO UPDATE").Set("body = EXCLUDED.body").Exec(ctx); err != nil {
-		return fmt.Errorf("writing a closed period: %w", err)
-	}
-	return nil
-}
-
-// Periods returns the closed entries of a row of a policy, the oldest first.
-func Periods(ctx context.Context, q Query, policy string, row sla.Row) ([]sla.Compliance, error) {
-	var rows []periodRow
-	err := q.NewSelect().Model(&rows).Where("policy = ? AND kind = ? AND flag = ?", policy, string(row.Kind), row.Flag.String()).Order("entry").Scan(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("reading closed periods: %w", err)
-	}
-	all := make([]sla.Compliance, len(rows))
-	for i, r := range rows {
-		if err := decode(r.Body, &all[i], "a closed period"); err != nil {
-			return nil, err
-		}
-	}
-	return all, nil
 }

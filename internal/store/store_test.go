@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/civil"
 	"github.com/holdfast-backup/holdfast/internal/database"
 	"github.com/holdfast-backup/holdfast/internal/database/databasetest"
 	"github.com/holdfast-backup/holdfast/internal/plan"
@@ -356,6 +357,69 @@ func TestLedger_IsWhatWasWritten(t *testing.T) {
 		if second := load(); second.Since != 0 || !reflect.DeepEqual(second.Ledger.Snapshot(), first.Ledger.Snapshot()) {
 			t.Errorf("after a snapshot the ledger is another one; %d events were applied", second.Since)
 		}
+	})
+}
+
+// Expectations and closed periods are read as they were written; an expectation that stands there stays, a period's second figure takes the place of
+// the first.
+func TestPeriods_RoundTrip(t *testing.T) {
+	both(t, func(t *testing.T, w world) {
+		row, day := sla.Row{Kind: holdfast.PointBackup, Flag: holdfast.Daily}, civil.Date{Year: 2026, Month: time.March, Day: 1}
+		expectation := sla.Expectation{
+			Policy: "gold", PolicyVersion: 3, Template: "hourly", TemplateVersion: 2, Machine: web, Region: "westeurope", Row: row, Slot: noon, Opens: noon.Add(-time.Hour),
+			Closes: noon.Add(time.Hour), Deadline: noon.Add(2 * time.Hour), Entry: day, State: sla.Missed, Reason: sla.Overlap, Ended: noon.Add(time.Minute), Point: "p",
+		}
+		again := expectation
+		again.State = sla.Met
+		judge := sla.NewJudge(97)
+		first := store.Period{
+			Compliance: sla.Compliance{Policy: "gold", Row: row, Entry: day, Closed: noon, TargetPercent: 97, Machines: sla.Machines{Total: 2}},
+			ByMachine:  []sla.MachineCompliance{judge.Machine(db1, sla.Count{Planned: 6, Met: 3, Missed: 1, Excused: 2, Proven: 1}, false), judge.Machine(web, sla.Count{}, true)},
+		}
+		second := first
+		second.Frozen = noon.Add(time.Hour)
+		second.ByMachine = []sla.MachineCompliance{judge.Machine(db1, sla.Count{Planned: 6, Met: 3, Missed: 1, Excused: 2, Proven: 2}, false), first.ByMachine[1]}
+		next := store.Period{Compliance: sla.Compliance{Policy: "gold", Row: row, Entry: civil.Date{Year: 2026, Month: time.March, Day: 2}}, ByMachine: []sla.MachineCompliance{}}
+		w.write(func(ctx context.Context, tx store.Query) error {
+			for _, e := range []sla.Expectation{expectation, again} {
+				if err := store.AppendExpectations(ctx, tx, []sla.Expectation{e}); err != nil {
+					return err
+				}
+			}
+			for _, p := range []store.Period{first, second, next} {
+				if err := store.PutPeriod(ctx, tx, p); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		w.read(func(ctx context.Context, q store.Query) error {
+			for _, f := range []store.ExpectationFilter{{}, {Policy: "gold", VM: web, Row: row, States: []sla.State{sla.Missed}, From: day, To: day}} {
+				if got, err := store.Expectations(ctx, q, f); err != nil || !reflect.DeepEqual(got, []sla.Expectation{expectation}) {
+					t.Errorf("%+v: %+v, %v", f, got, err)
+				}
+			}
+			for _, f := range []store.ExpectationFilter{{Policy: "silver"}, {VM: db1}, {States: []sla.State{sla.Met}}, {From: next.Entry}, {To: civil.Date{Year: 2026, Month: time.February, Day: 28}}} {
+				if got, err := store.Expectations(ctx, q, f); err != nil || len(got) != 0 {
+					t.Errorf("%+v: %+v, %v", f, got, err)
+				}
+			}
+			for _, c := range []struct {
+				filter store.PeriodFilter
+				want   []store.Period
+			}{
+				{store.PeriodFilter{Policy: "gold", Machines: true}, []store.Period{second, next}},
+				{store.PeriodFilter{Policy: "gold", Row: row, Newest: 1, Machines: true}, []store.Period{next}},
+				{store.PeriodFilter{Policy: "gold", From: day, To: day, Machines: true}, []store.Period{second}},
+				{store.PeriodFilter{Policy: "gold", To: day}, []store.Period{{Compliance: second.Compliance}}},
+				{store.PeriodFilter{Policy: "silver"}, []store.Period{}},
+			} {
+				if got, err := store.Periods(ctx, q, c.filter); err != nil || !reflect.DeepEqual(got, c.want) {
+					t.Errorf("%+v: %+v, %v", c.filter, got, err)
+				}
+			}
+			return nil
+		})
 	})
 }
 

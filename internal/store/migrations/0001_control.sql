@@ -176,17 +176,26 @@ CREATE TABLE ledger_snapshots (
     body   TEXT   NOT NULL
 );
 
--- Expectations that ended. Rows are never changed.
+-- Expectations that ended. Rows are never changed. There are many of them: no JSON, and no index that nothing asks for.
 CREATE TABLE expectations (
-    policy   TEXT   NOT NULL,
-    vm       TEXT   NOT NULL,
-    kind     TEXT   NOT NULL,
-    flag     TEXT   NOT NULL,
-    slot     BIGINT NOT NULL,
-    state    TEXT   NOT NULL,
-    entry    TEXT   NOT NULL,
-    ended    BIGINT NOT NULL,
-    body     TEXT   NOT NULL,
+    policy           TEXT   NOT NULL,
+    vm               TEXT   NOT NULL,
+    kind             TEXT   NOT NULL,
+    flag             TEXT   NOT NULL,
+    slot             BIGINT NOT NULL,
+    id               TEXT   NOT NULL, -- of the machine, as Azure writes it
+    policy_version   BIGINT NOT NULL,
+    template         TEXT   NOT NULL,
+    template_version BIGINT NOT NULL,
+    region           TEXT   NOT NULL,
+    opens            BIGINT NOT NULL,
+    closes           BIGINT NOT NULL,
+    deadline         BIGINT NOT NULL,
+    entry            TEXT   NOT NULL,
+    state            TEXT   NOT NULL,
+    reason           TEXT   NOT NULL,
+    ended            BIGINT NOT NULL,
+    point            TEXT   NOT NULL,
     PRIMARY KEY (policy, kind, flag, slot, vm)
 );
 CREATE INDEX expectations_by_machine ON expectations (vm, slot);
@@ -194,12 +203,13 @@ CREATE INDEX expectations_by_entry ON expectations (policy, kind, flag, entry);
 
 -- Entries of charts that closed. A row is changed once, when its share of proven points freezes.
 CREATE TABLE periods (
-    policy TEXT   NOT NULL,
-    kind   TEXT   NOT NULL,
-    flag   TEXT   NOT NULL,
-    entry  TEXT   NOT NULL,
-    closed BIGINT NOT NULL,
-    body   TEXT   NOT NULL,
+    policy   TEXT   NOT NULL,
+    kind     TEXT   NOT NULL,
+    flag     TEXT   NOT NULL,
+    entry    TEXT   NOT NULL,
+    closed   BIGINT NOT NULL,
+    body     TEXT   NOT NULL,
+    machines TEXT   NOT NULL, -- what became of the slots of each: a line of counts and its id
     PRIMARY KEY (policy, kind, flag, entry)
 );
 
