@@ -14,8 +14,11 @@ import (
 
 // Read reads the documents of files as one set. The error is Mistakes; the notes are there with it, as far as they are
 // known. Where no document says otherwise, the installation has its defaults.
-func Read(files ...File) (holdfast.Documents, []Note, error) {
-	r := &reader{names: map[string]map[string]*page{}}
+func Read(files ...File) (holdfast.Documents, []Note, error) { return newReader().read(files) }
+
+func newReader() *reader { return &reader{names: map[string]map[string]*page{}} }
+
+func (r *reader) read(files []File) (holdfast.Documents, []Note, error) {
 	for _, file := range files {
 		r.readFile(file)
 	}
@@ -40,6 +43,9 @@ type reader struct {
 	notes    []Note
 	files    int
 	names    map[string]map[string]*page // by kind and name: every document that has a name, well-formed or not
+
+	inForce          map[Name]int         // the priorities of policies that the files are read over; nil where there are none
+	proposed         int                  // how many files are read over those in force
 
 	installationPage *page
 	installation     *entry[holdfast.Installation]
@@ -279,10 +285,14 @@ func (r *reader) documents() holdfast.Documents {
 	if r.installation != nil {
 		d.Installation = r.installation.noun
 	}
-	orderByPriority(r.schedulePolicies, func(n *holdfast.SchedulePolicy) *holdfast.PolicyCommon { return &n.PolicyCommon })
-	orderByPriority(r.slaPolicies, func(n *holdfast.SLAPolicy) *holdfast.PolicyCommon { return &n.PolicyCommon })
+	orderByPriority(r, r.schedulePolicies, func(n *holdfast.SchedulePolicy) *holdfast.PolicyCommon { return &n.PolicyCommon })
+	orderByPriority(r, r.slaPolicies, func(n *holdfast.SLAPolicy) *holdfast.PolicyCommon { return &n.PolicyCommon })
 	d.SchedulePolicies, d.SLAPolicies = nouns(r.schedulePolicies), nouns(r.slaPolicies)
 	return d
+}
+
+func (p *page) samePriority(priority int, other *page) {
+	p.wrong("priority", "give each policy of a kind a number of its own; 1 goes first", "%d is the priority of %q already", priority, other.name)
 }
 
 func nouns[T any](entries []entry[T]) []T {
@@ -294,7 +304,10 @@ func nouns[T any](entries []entry[T]) []T {
 }
 
 // orderByPriority sorts policies of a kind by their priorities; when they have none, their order is their priority.
-func orderByPriority[T any](entries []entry[T], common func(*T) *holdfast.PolicyCommon) {
+func orderByPriority[T any](r *reader, entries []entry[T], common func(*T) *holdfast.PolicyCommon) {
+	if r.inForce != nil {
+		placeAmong(r, entries, common)
+	}
 	const allOrNone = "give every policy of a kind a priority, or none: then the order of the files is theirs"
 	taken := map[int]*page{}
 	explicit := len(entries) > 0 && common(&entries[0].noun).Priority != 0
@@ -306,7 +319,7 @@ func orderByPriority[T any](entries []entry[T], common func(*T) *holdfast.Policy
 		case !given && explicit:
 			p.wrong("priority", allOrNone, "missing, while %q has one", entries[0].page.name)
 		case given && taken[c.Priority] != nil:
-			p.wrong("priority", "give each policy of a kind a number of its own; 1 goes first", "%d is the priority of %q already", c.Priority, taken[c.Priority].name)
+			p.samePriority(c.Priority, taken[c.Priority])
 		}
 		if !explicit {
 			c.Priority = i + 1
