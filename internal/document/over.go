@@ -64,7 +64,7 @@ func placeAmong[T any](r *reader, entries []entry[T], common func(*T) *holdfast.
 	for i := range entries {
 		p := entries[i].page
 		c := common(&entries[i].noun)
-		if other := taken[c.Priority]; other != nil && p.file < r.proposed {
+		if other := taken[c.Priority]; other != nil && p.file <= r.proposed {
 			p.samePriority(c.Priority, other)
 		}
 		if c.Priority == 0 {
