@@ -118,6 +118,13 @@ type ItemCounts struct {
 	Error   int `json:"error"`
 }
 
+// Plus returns the sums.
+func (c ItemCounts) Plus(o ItemCounts) ItemCounts {
+	return ItemCounts{
+		c.Total + o.Total, c.Queued + o.Queued, c.Running + o.Running, c.Waiting + o.Waiting, c.Success + o.Success, c.Warning + o.Warning, c.Stopped + o.Stopped, c.Error + o.Error,
+	}
+}
+
 // Done is how many items have ended.
 func (c ItemCounts) Done() int { return c.Success + c.Warning + c.Stopped + c.Error }
 

@@ -44,8 +44,8 @@ type reader struct {
 	files    int
 	names    map[string]map[string]*page // by kind and name: every document that has a name, well-formed or not
 
-	inForce          map[Name]int         // the priorities of policies that the files are read over; nil where there are none
-	proposed         int                  // how many files are read over those in force
+	inForce  map[Name]int // the priorities of policies that the files are read over; nil where there are none
+	proposed int          // how many files are read over those in force
 
 	installationPage *page
 	installation     *entry[holdfast.Installation]

@@ -124,12 +124,17 @@ func build(rows []store.Document, machines []store.Machine) (*State, error) {
 
 // Read reads documents as they are stored, all of them as one set.
 func Read(rows []store.Document) (holdfast.Documents, error) {
+	documents, _, err := document.Read(Files(rows)...)
+	return documents, err
+}
+
+// Files are documents as they are stored, each as a file of its own.
+func Files(rows []store.Document) []document.File {
 	files := make([]document.File, len(rows))
 	for i, d := range rows {
 		files[i] = document.File{Name: d.Kind + " " + d.Name, Folder: "/", Data: []byte(d.YAML)}
 	}
-	documents, _, err := document.Read(files...)
-	return documents, err
+	return files
 }
 
 // Version returns the version of a document; 0 when there is none of that kind and name.

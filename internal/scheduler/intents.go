@@ -77,8 +77,7 @@ func (t *tick) session(i plan.Intent, as holdfast.SessionType) store.NewSession 
 }
 
 func (t *tick) enqueueItem(ctx context.Context, session holdfast.RunID, vm holdfast.ResourceID, region string) error {
-	item := work.Item{Session: session, VM: vm}
-	return t.enqueue(ctx, jobs.Job{Kind: work.KindItem, Key: item.Key(), Queue: work.Region(region)}, item)
+	return work.EnqueueItem(ctx, t.scheduler.config.Jobs, t.tx, work.Item{Session: session, VM: vm}, region, t.now)
 }
 
 func (t *tick) enqueue(ctx context.Context, job jobs.Job, arguments any) error {

@@ -292,6 +292,64 @@ func HandledIn(ctx context.Context, q Query, sessions []holdfast.RunID) (map[hol
 	return all, nil
 }
 
+// PointCount is how many restore points a machine has.
+type PointCount struct {
+	Points int
+	Newest time.Time // when the newest good one was made
+}
+
+// PointCounts returns the restore points of all machines that have one, by the key of the machine's id.
+func PointCounts(ctx context.Context, q Query) (map[string]PointCount, error) {
+	var rows []struct {
+		VM     string `bun:"vm"`
+		Points int
+		Newest int64
+	}
+	err := q.NewSelect().Model((*pointRow)(nil)).ColumnExpr("vm, COUNT(*) AS points, MAX(CASE WHEN good THEN created ELSE 0 END) AS newest").
+		Where("state = ? AND NOT temporary", string(PointKept)).Group("vm").Scan(ctx, &rows)
+	if err != nil {
+		return nil, fmt.Errorf("counting the points: %w", err)
+	}
+	all := make(map[string]PointCount, len(rows))
+	for _, r := range rows {
+		all[r.VM] = PointCount{r.Points, instant(r.Newest)}
+	}
+	return all, nil
+}
+
+// RepositoryUse is what is written down of the points in a repository.
+type RepositoryUse struct {
+	Backups, Archives int
+	StoredBytes       int64 // that they added when they were made
+}
+
+// RepositoryUses returns what is written down of the points in all repositories, by name.
+func RepositoryUses(ctx context.Context, q Query) (map[string]RepositoryUse, error) {
+	var rows []struct {
+		Repository string
+		Kind       string
+		Points     int
+		Stored     int64
+	}
+	err := q.NewSelect().Model((*pointRow)(nil)).ColumnExpr("repository, kind, COUNT(*) AS points, SUM(stored_bytes) AS stored").
+		Where("state IN (?) AND repository <> ''", bun.List([]PointState{PointKept, PointRemoving})).Group("repository", "kind").Scan(ctx, &rows)
+	if err != nil {
+		return nil, fmt.Errorf("counting the points of repositories: %w", err)
+	}
+	all := map[string]RepositoryUse{}
+	for _, r := range rows {
+		use := all[r.Repository]
+		use.StoredBytes += r.Stored
+		if r.Kind == string(holdfast.PointArchive) {
+			use.Archives += r.Points
+		} else {
+			use.Backups += r.Points
+		}
+		all[r.Repository] = use
+	}
+	return all, nil
+}
+
 // Same reports whether two points are the same row.
 func Same(a, b Point) bool { return rowOf(a) == rowOf(b) }
 

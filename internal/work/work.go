@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"strings"
+	"time"
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/database"
@@ -53,6 +54,11 @@ const Messages = "messages"
 
 // Region is the queue of what has to be done in or near an Azure region.
 func Region(name string) string { return "region-" + strings.ToLower(name) }
+
+// EnqueueItem adds the job for the share of one machine in a session, where the machine's region is worked on.
+func EnqueueItem(ctx context.Context, queue jobs.Enqueuer, tx database.Tx, item Item, region string, at time.Time) error {
+	return Enqueue(ctx, queue, tx, jobs.Job{Kind: KindItem, Key: item.Key(), Queue: Region(region), RunAt: at}, item)
+}
 
 // ItemOf reads what a job of kind item names.
 func ItemOf(job jobs.Job) (Item, error) {
