@@ -40,6 +40,8 @@ type Config struct {
 	NewID    func() holdfast.RunID
 	Closed   store.Closed // hears of sessions that end because nothing is tried again
 	Teller   Teller
+	// DownAfter is how long no tick may be until nothing was running in between; 0 for ticks that come only when something is due.
+	DownAfter time.Duration
 }
 
 // Scheduler decides what falls due. It is not for several goroutines at once.
@@ -62,7 +64,7 @@ func (s *Scheduler) Tick(ctx context.Context) (next time.Time, err error) {
 	err = s.config.Database.Write(ctx, func(ctx context.Context, tx database.Tx) error {
 		t := &tick{scheduler: s, tx: tx}
 		for _, step := range []func(context.Context) error{
-			t.begin, t.takeInWhatHappened, t.followIntentions, t.letTimePass, t.decide, t.write,
+			t.begin, t.noteDowntime, t.takeInWhatHappened, t.followIntentions, t.letTimePass, t.decide, t.write,
 		} {
 			if err := step(ctx); err != nil {
 				return err
@@ -119,6 +121,30 @@ func (t *tick) begin(ctx context.Context) error {
 		t.after = plan.Begin(t.state.Estate, t.now)
 	}
 	return nil
+}
+
+// counterTicked holds when the last tick was.
+const counterTicked store.Counter = "ticked"
+
+// noteDowntime tells the ledger that nothing ran since the last tick, when that is long ago.
+func (t *tick) noteDowntime(ctx context.Context) error {
+	allowed := t.scheduler.config.DownAfter
+	if allowed == 0 {
+		return nil
+	}
+	last, err := store.Counted(ctx, t.tx, counterTicked)
+	if err != nil {
+		return err
+	}
+	if err := store.Remember(ctx, t.tx, counterTicked, t.now.UnixMilli()); err != nil {
+		return err
+	}
+	stopped := time.UnixMilli(last).UTC()
+	if last == 0 || t.now.Sub(stopped) <= allowed {
+		return nil
+	}
+	t.scheduler.config.Log.InfoContext(ctx, "nothing was decided for a while", "since", stopped)
+	return store.AppendLedger(ctx, t.tx, sla.ServerStopped{At: stopped}, sla.ServerStarted{At: t.now})
 }
 
 // loadLedger reads the ledger, unless the one of the tick before is still what is written down.

@@ -76,6 +76,7 @@ type Queue struct {
 
 	mu      sync.Mutex // guards what follows
 	started bool
+	taken   map[string]bool // queues that this process takes jobs from
 	running map[subject]context.CancelCauseFunc
 	seen    map[string]sighting // of other processes
 
@@ -92,6 +93,7 @@ type client interface {
 	insert(ctx context.Context, tx database.Tx, args row, options *river.InsertOpts) (*rivertype.JobInsertResult, error)
 	Start(ctx context.Context) error
 	Stop(ctx context.Context) error
+	Queues() *river.QueueBundle
 	JobCancel(ctx context.Context, id int64) (*rivertype.JobRow, error)
 	JobList(ctx context.Context, params *river.JobListParams) (*river.JobListResult, error)
 	QueuePause(ctx context.Context, name string, options *river.QueuePauseOpts) error
@@ -116,7 +118,10 @@ func New(ctx context.Context, db *database.DB, options Options) (*Queue, error) 
 	}
 	q := &Queue{
 		db: db, clock: clock.System{}, log: options.Log, options: options, id: uuid.NewString(), workers: river.NewWorkers(),
-		running: make(map[subject]context.CancelCauseFunc), seen: make(map[string]sighting),
+		running: make(map[subject]context.CancelCauseFunc), seen: make(map[string]sighting), taken: make(map[string]bool),
+	}
+	for name := range options.Queues {
+		q.taken[name] = true
 	}
 	if q.log == nil {
 		q.log = slog.New(slog.DiscardHandler)
@@ -199,6 +204,21 @@ func (q *Queue) Enqueue(ctx context.Context, tx database.Tx, job jobs.Job) (bool
 // Handle implements jobs.Worker.
 func (q *Queue) Handle(kind string, handler jobs.Handler) {
 	river.AddWorkerArgs(q.workers, row{kind: kind}, &worker{queue: q, handler: handler})
+}
+
+// Take begins to take jobs from another queue, so many at a time. One that the process takes from already stays as it is. A process that was
+// made without any queue takes none later.
+func (q *Queue) Take(queue string, workers int) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.taken[queue] {
+		return nil
+	}
+	if err := q.client.Queues().Add(queue, river.QueueConfig{MaxWorkers: workers}); err != nil {
+		return holdfast.Wrap(holdfast.KindInternal, err, "no jobs can be taken from the queue %s", queue)
+	}
+	q.taken[queue] = true
+	return nil
 }
 
 // Start implements jobs.Worker.
