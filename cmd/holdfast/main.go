@@ -18,6 +18,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/cli"
 	"github.com/holdfast-backup/holdfast/internal/cli/command"
 	"github.com/holdfast-backup/holdfast/internal/cli/policies"
+	"github.com/holdfast-backup/holdfast/internal/cli/remote"
 	"github.com/holdfast-backup/holdfast/internal/clock"
 )
 
@@ -68,6 +69,14 @@ type app struct {
 	added wrap.Counter // what the command puts into the repository's store
 }
 
+// answers is where somebody answers questions; nil where standard input or standard error is no terminal.
+func (a *app) answers() io.Reader {
+	if cli.IsTerminal(os.Stdin) && cli.IsTerminal(a.console.Err) {
+		return os.Stdin
+	}
+	return nil
+}
+
 const rootHelp = `Holdfast protects Azure virtual machines without software in the guest: it takes snapshots, reads what changed, keeps
 image-level backups in an encrypted, deduplicated repository, and restores machines, disks and files.
 
@@ -78,13 +87,18 @@ Work with the twin, a simulated Azure, or with a real one; the file after --azur
   holdfast twin serve --dir twin --estate estate.yaml &
   holdfast vm list --azure twin/azure.yaml
   holdfast repo init --repo /backups --password-file secret
-  holdfast backup --azure twin/azure.yaml --repo /backups --password-file secret --vm ID`
+  holdfast backup --azure twin/azure.yaml --repo /backups --password-file secret --vm ID
+
+Work with a server, which protects machines by policies day after day:
+  holdfast login --server https://backup.example.com:8443 --user anna --password-file secret
+  holdfast apply -f examples/policies`
 
 func (a *app) rootCommand() *cobra.Command {
 	root := command.Group(a.console, "holdfast", "Backup and restore of Azure virtual machines", rootHelp,
 		a.demoCommand(), a.backupCommand(), a.restoreCommand(), a.repoCommand(), a.imageCommand(), a.storageCommand(), a.vmCommand(), a.twinCommand(), a.simCommand(),
 	)
 	root.AddCommand(policies.New(policies.Config{Console: a.console, Clock: a.clock, Cloud: a.cloudInventory, Getenv: a.getenv})...)
+	remote.Join(root, remote.Config{Console: a.console, Clock: a.clock, Getenv: a.getenv, Answers: a.answers(), Color: cli.IsTerminal(a.console.Out) && a.getenv("NO_COLOR") == ""})
 	root.Version, root.SilenceUsage, root.SilenceErrors = version(), true, true
 	root.PersistentFlags().BoolVar(&a.console.JSON, "json", false, "print the result as one JSON value on the last line")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return command.FlagError(err) })

@@ -179,9 +179,18 @@ func cause(report string) string {
 	return strings.TrimRight(": "+words, ": ") + " (HTTP " + status + ")"
 }
 
+// ErrChanges ends a command that was asked to tell by its exit code that something would be changed, and whose result says what.
+var ErrChanges = holdfast.Errorf(holdfast.KindConflict, "something would be changed")
+
+// changesCode is the exit code that goes with ErrChanges.
+const changesCode = 7
+
 // ExitCode maps an error to the process's exit code: 0 done, 1 failed, 2 bad input, 3 not found, 4 damage found,
-// 5 refused, 6 wrong key.
+// 5 refused, 6 wrong key, 7 something would be changed.
 func ExitCode(err error) int {
+	if errors.Is(err, ErrChanges) {
+		return changesCode
+	}
 	switch holdfast.KindOf(err) {
 	case "":
 		return 0
@@ -200,8 +209,8 @@ func ExitCode(err error) int {
 	return 1
 }
 
-// IsTerminal reports whether w is a terminal, which gets bars instead of lines.
-func IsTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+// IsTerminal reports whether a stream is a terminal: one to write to gets bars instead of lines, at one to read from sits somebody who answers.
+func IsTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }

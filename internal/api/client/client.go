@@ -30,6 +30,7 @@ type Config struct {
 	Server string      // https://HOST:PORT
 	Token  string      // "" before somebody has signed in
 	CA     string      // file with certificates that are trusted beside the system's; may be empty
+	Certs  string      // such certificates themselves, in PEM; may be empty
 	Clock  clock.Clock // waits between attempts
 }
 
@@ -56,7 +57,7 @@ func New(c Config) (*Client, error) {
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // it is one by its documentation
 	transport.TLSHandshakeTimeout = connectTimeout
-	if transport.TLSClientConfig, err = trust(c.CA); err != nil {
+	if transport.TLSClientConfig, err = trust(c.CA, c.Certs); err != nil {
 		return nil, err
 	}
 	return &Client{base: base, token: c.Token, clock: c.Clock, http: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error {
@@ -64,19 +65,25 @@ func New(c Config) (*Client, error) {
 	}}}, nil
 }
 
-// trust reads further certificates.
-func trust(file string) (*tls.Config, error) {
+// trust takes further certificates, from a file and as they are.
+func trust(file, certs string) (*tls.Config, error) {
 	settings := &tls.Config{MinVersion: tls.VersionTLS12}
+	if file == "" && certs == "" {
+		return settings, nil
+	}
+	var err error
+	if settings.RootCAs, err = x509.SystemCertPool(); err != nil {
+		settings.RootCAs = x509.NewCertPool()
+	}
+	if certs != "" && !settings.RootCAs.AppendCertsFromPEM([]byte(certs)) {
+		return nil, holdfast.Errorf(holdfast.KindInvalid, "the certificates are none").WithField("ca").WithHint("certificates are written in PEM")
+	}
 	if file == "" {
 		return settings, nil
 	}
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return nil, holdfast.Wrap(holdfast.KindInvalid, err, "the certificates cannot be read").WithField("ca")
-	}
-	settings.RootCAs, err = x509.SystemCertPool()
-	if err != nil {
-		settings.RootCAs = x509.NewCertPool()
 	}
 	if !settings.RootCAs.AppendCertsFromPEM(data) {
 		return nil, holdfast.Errorf(holdfast.KindInvalid, "%s holds no certificate", file).WithField("ca").WithHint("name a file with certificates in PEM")
@@ -223,16 +230,15 @@ func refusal(response *http.Response) error {
 	var p Problem
 	data, _ := io.ReadAll(io.LimitReader(response.Body, problemMax))
 	if err := json.Unmarshal(data, &p); err != nil || p.Detail == "" {
-		kind := holdfast.KindInternal
-		if response.StatusCode >= http.StatusInternalServerError {
-			kind = holdfast.KindUnavailable
-		}
-		return holdfast.Errorf(kind, "the server answered %s", response.Status)
+		return plainRefusal(response)
 	}
 	if p.Kind == "" {
 		p.Kind = kindOf(response.StatusCode)
 	}
 	e := &holdfast.Error{Kind: p.Kind, Message: p.Detail, Hint: p.Hint, Field: p.Field}
+	if response.StatusCode == http.StatusUnauthorized {
+		return unauthenticated{e}
+	}
 	if len(p.Errors) == 0 {
 		return e
 	}
@@ -241,6 +247,35 @@ func refusal(response *http.Response) error {
 		all = append(all, &holdfast.Error{Kind: p.Kind, Message: part.Message, Field: part.Location, Hint: part.Hint})
 	}
 	return errors.Join(all...)
+}
+
+// plainRefusal is one of whoever stands in front of a server, or in its place: it does not say what is wrong.
+func plainRefusal(response *http.Response) error {
+	e := holdfast.Errorf(holdfast.KindInternal, "the server answered %s", response.Status)
+	switch {
+	case response.StatusCode == http.StatusUnauthorized:
+		e.Kind = holdfast.KindRefused
+		return unauthenticated{e}
+	case response.StatusCode >= http.StatusInternalServerError:
+		e.Kind = holdfast.KindUnavailable
+	}
+	return e
+}
+
+// unauthenticated is a refusal for the reason that the server does not know who asks.
+type unauthenticated struct{ refusal *holdfast.Error }
+
+// Error implements error.
+func (u unauthenticated) Error() string { return u.refusal.Error() }
+
+// Unwrap returns what the server said.
+func (u unauthenticated) Unwrap() error { return u.refusal }
+
+// IsUnauthenticated reports whether a request was refused since its token is none, or not any more; of SignIn, whether name and password
+// do not fit.
+func IsUnauthenticated(err error) bool {
+	var u unauthenticated
+	return errors.As(err, &u)
 }
 
 // kindOf says what a status means where the server does not say it itself.

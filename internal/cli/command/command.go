@@ -29,7 +29,7 @@ var ErrTold = holdfast.Errorf(holdfast.KindInternal, "the result says what faile
 
 // Told reports whether the result of a command has told of its failure already, so that only the exit code is left to say.
 func Told(err error) bool {
-	return errors.Is(err, ErrDamageTold) || errors.Is(err, ErrMistakesTold) || errors.Is(err, ErrTold)
+	return errors.Is(err, ErrDamageTold) || errors.Is(err, ErrMistakesTold) || errors.Is(err, ErrTold) || errors.Is(err, cli.ErrChanges)
 }
 
 // AzureFlag adds --azure. What it names is read by whoever wires the client.
