@@ -86,7 +86,7 @@ func SLAReport(w io.Writer, r view.SLAReport) error {
 	for _, e := range r.Entries {
 		rows = append(rows, []string{
 			e.Entry.String(), rowWords(e.Row), string(e.Status), percentText(e.Created), percentText(e.ProvenRatio), percentText(e.ProvenNow), percentText(&e.TargetPercent),
-			fmt.Sprintf("%d of %d", e.Machines.Met, e.Machines.Total), fmt.Sprint(e.Met), fmt.Sprint(e.Missed), fmt.Sprint(e.Excused), fmt.Sprint(e.Open),
+			fmt.Sprintf("%d of %d", e.Machines.Met, e.Machines.Total), fmt.Sprint(e.Met), fmt.Sprint(e.Compliance.Missed), fmt.Sprint(e.Excused), fmt.Sprint(e.Open),
 		})
 		for _, m := range e.Missed {
 			missed = append(missed, []string{cli.Time(m.Slot), m.Machine.Name(), rowWords(m.Row), string(m.Reason)})
