@@ -217,7 +217,8 @@ func (w *world) end(ctx context.Context, tx database.Tx, id holdfast.RunID, poli
 // deliver runs all jobs that are due.
 func (w *world) deliver() {
 	w.t.Helper()
-	for w.queue.Step(w.t.Context()) { //nolint:revive // each step runs a job
+	for more := true; more; more = w.queue.Step(w.t.Context()) {
+		continue
 	}
 }
 
@@ -230,7 +231,7 @@ func (w *world) tick() (next time.Time) {
 	return next
 }
 
-// messages returns the rows of messages, the oldest first.
+// messages returns the rows of messages, the oldest first, with the beginnings of their bodies.
 func (w *world) messages() []store.Message {
 	w.t.Helper()
 	var all []store.Message
@@ -242,6 +243,7 @@ func (w *world) messages() []store.Message {
 			if err != nil {
 				return err
 			}
+			m.Body = m.Body[:min(len(m.Body), 20)]
 			all = append(all, m)
 		}
 		return err
