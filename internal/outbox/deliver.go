@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/database"
@@ -69,7 +70,7 @@ func (o *Outbox) sender(ctx context.Context, m holdfast.Mail) (_ *smtp.Sender, a
 	password := ""
 	if m.User != "" {
 		if password, err = o.config.Secrets.Secret(ctx, SecretMail); err != nil {
-			return nil, true, err
+			return nil, true, holdfast.Wrap(holdfast.KindOf(err), err, "the password of the mail account is not to be had: %s", wordsOf(err))
 		}
 	}
 	sender, err := smtp.New(smtp.Config{Mail: m, Password: password, Roots: o.config.Roots, Clock: o.config.Clock})
@@ -88,7 +89,8 @@ func (o *Outbox) post(ctx context.Context, i intentions, m store.Message) (again
 func (o *Outbox) sign(ctx context.Context, p notify.Post) (again bool, err error) {
 	secret, err := o.config.Secrets.Secret(ctx, SecretOf(p.Hook))
 	if err != nil {
-		return true, err
+		host := hostOf(p.Hook.URL) // what lies behind it may be a secret, and is part of the name that was asked for
+		return true, holdfast.Wrap(holdfast.KindOf(err), err, "the secret of the webhook at %s is not to be had: %s", host, strings.ReplaceAll(wordsOf(err), p.Hook.URL, host))
 	}
 	err = o.posts.Send(ctx, p, secret)
 	return webhook.Again(err), err

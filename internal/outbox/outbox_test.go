@@ -13,6 +13,8 @@ import (
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/database"
+	"github.com/holdfast-backup/holdfast/internal/jobs"
+	"github.com/holdfast-backup/holdfast/internal/retention"
 	"github.com/holdfast-backup/holdfast/internal/store"
 )
 
@@ -51,6 +53,11 @@ func TestSessionClosed_Told(t *testing.T) {
 			}
 			return w.outbox.SessionClosed(ctx, tx, session)
 		})
+		for _, m := range written { // nor is a job that runs once more
+			if err := w.outbox.Deliver(w.t.Context(), jobs.Job{Key: m.ID, Attempt: 1, Attempts: 1}); err != nil {
+				w.t.Error(err)
+			}
+		}
 		if w.deliver(); len(w.messages()) != 4 || len(w.mail.Letters(w.t)) != 3 || len(w.hook.took()) != 1 {
 			w.t.Errorf("told again: %v, %v", w.mails(), w.hook.took())
 		}
@@ -144,6 +151,18 @@ func TestTick_DailyReport(t *testing.T) {
 		w.clock.Advance(71 * time.Hour) // nobody was there until Friday
 		w.session("s4", "office", holdfast.OutcomeError)
 		w.session("s5", "gold", holdfast.OutcomeSuccess)
+		w.write(func(ctx context.Context, tx database.Tx) error {
+			for k, id := range []holdfast.PointID{"p1", "p2", "p3"} {
+				p := store.Point{Point: retention.Point{ID: id, VM: web, Kind: holdfast.PointSnapshot, Created: w.clock.Now()}, State: store.PointKept, Session: "s5"}
+				if k == 0 {
+					p.State, p.Session, p.LetGoIn = store.PointRemoved, "s1", "s4"
+				}
+				if err := store.PutPoint(ctx, tx, p); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
 		w.clock.Advance(5 * time.Hour)
 		for range 3 {
 			w.tick()
@@ -164,6 +183,11 @@ func TestTick_DailyReport(t *testing.T) {
 		want["Holdfast daily report: 2 sessions, 1 failed"] = []string{"both@example.com", "ops@example.com"}
 		if got := w.reports(); !reflect.DeepEqual(got, want) {
 			w.t.Errorf("on Saturday: %v", got)
+		}
+		letters := w.mail.Letters(w.t)
+		text := strings.Join(strings.Fields(letters[len(letters)-1].Parts["text/plain; charset=UTF-8"]), " ")
+		if !strings.Contains(text, "Snapshots made: 2 ") || !strings.Contains(text, "Points removed: 1 ") {
+			w.t.Errorf("%s", text)
 		}
 	})
 }

@@ -3,23 +3,18 @@ package outbox
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/notify"
 	"github.com/holdfast-backup/holdfast/internal/store"
+	"github.com/holdfast-backup/holdfast/internal/view"
 )
 
-// Tested is what became of a test message.
-type Tested struct {
-	Kind    store.MessageKind
-	Address string // of a person, or a webhook, whose path may be a secret
-	Err     error  // nil: it was taken
-}
-
 // Test sends a message that says nothing but that messages arrive, now and without a job, and returns what became of each copy: to one
-// address; or, when none is given, to the installation's recipients and to all webhooks. Mail is sent although it is turned off. by
-// says who asked. The error has KindInvalid when there is nothing to try.
-func (o *Outbox) Test(ctx context.Context, to, by string) ([]Tested, error) {
+// address; or, when none is given, to the installation's recipients and to all webhooks, which may be nobody. Mail is sent although it is
+// turned off. by says who asked. The error has KindInvalid when an address is given and no mail is set up.
+func (o *Outbox) Test(ctx context.Context, to, by string) ([]view.Delivery, error) {
 	var i intentions
 	err := o.config.Database.Read(ctx, func(ctx context.Context, q store.Query) (err error) {
 		i, err = o.intentions(ctx, q)
@@ -35,9 +30,6 @@ func (o *Outbox) Test(ctx context.Context, to, by string) ([]Tested, error) {
 			recipients = i.settings.Mail.Recipients
 		}
 	}
-	if len(recipients)+len(hooks) == 0 {
-		return nil, holdfast.Errorf(holdfast.KindInvalid, "there is nobody to send a test message to").WithHint("name an address, or give the installation recipients or webhooks").WithField("to")
-	}
 	key := rand.Text() // each test is another one
 	tested, err := o.testMail(ctx, i, key, recipients)
 	if err != nil {
@@ -49,11 +41,11 @@ func (o *Outbox) Test(ctx context.Context, to, by string) ([]Tested, error) {
 			return nil, err
 		}
 		_, err = o.sign(ctx, p)
-		tested = append(tested, Tested{store.MessagePost, hook.URL, err})
+		tested = append(tested, deliveryOf(hostOf(hook.URL), err))
 	}
 	failed := 0
-	for _, t := range tested {
-		if t.Err != nil {
+	for _, d := range tested {
+		if !d.OK {
 			failed++
 		}
 	}
@@ -62,7 +54,11 @@ func (o *Outbox) Test(ctx context.Context, to, by string) ([]Tested, error) {
 }
 
 // testMail sends test mail. The error says that none could be made.
-func (o *Outbox) testMail(ctx context.Context, i intentions, key string, recipients []string) ([]Tested, error) {
+func (o *Outbox) testMail(ctx context.Context, i intentions, key string, recipients []string) ([]view.Delivery, error) {
+	tested := []view.Delivery{}
+	if len(recipients) == 0 {
+		return tested, nil
+	}
 	messages := make([]notify.Message, 0, len(recipients))
 	for _, to := range recipients {
 		m, err := notify.Test(i.settings, key, to, o.now())
@@ -71,22 +67,28 @@ func (o *Outbox) testMail(ctx context.Context, i intentions, key string, recipie
 		}
 		messages = append(messages, m)
 	}
-	tested := make([]Tested, len(messages))
-	for k, m := range messages {
-		tested[k] = Tested{Kind: store.MessageMail, Address: m.To}
-	}
-	if len(messages) == 0 {
-		return nil, nil
-	}
 	sender, _, err := o.sender(ctx, *i.settings.Mail)
 	if err != nil {
-		for k := range tested {
-			tested[k].Err = err
+		for _, m := range messages {
+			tested = append(tested, deliveryOf(m.To, err))
 		}
 		return tested, nil
 	}
-	for k, r := range sender.Send(ctx, messages...) {
-		tested[k].Err = r.Err
+	for _, r := range sender.Send(ctx, messages...) {
+		tested = append(tested, deliveryOf(r.To, r.Err))
 	}
 	return tested, nil
+}
+
+// deliveryOf is what a person is told of one copy.
+func deliveryOf(to string, err error) view.Delivery {
+	d := view.Delivery{To: to, OK: err == nil}
+	var known *holdfast.Error
+	switch {
+	case errors.As(err, &known):
+		d.Problem, d.Hint = known.Message, known.Hint
+	case err != nil:
+		d.Problem = err.Error()
+	}
+	return d
 }
