@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/cli"
 	"github.com/holdfast-backup/holdfast/internal/cli/command"
 	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/storage"
 )
 
 func (a *app) repoRemove() *cobra.Command {
@@ -164,7 +165,7 @@ func (a *app) collect(ctx context.Context, dryRun bool, giveUp time.Duration) er
 	if err != nil {
 		return err
 	}
-	collected, err := a.runCollection(ctx, repo.NewCollector(r, store.remover), giveUp, dryRun)
+	collected, err := a.runCollection(ctx, repo.NewCollector(r, store.Remover), giveUp, dryRun)
 	if err != nil {
 		return err
 	}
@@ -186,11 +187,11 @@ func (a *app) collect(ctx context.Context, dryRun bool, giveUp time.Duration) er
 const leftoverAge = 24 * time.Hour
 
 // sweep removes what puts that died left in a local folder, which is no object, or counts it.
-func (a *app) sweep(ctx context.Context, store openStore, result *collection) error {
-	if store.local == nil {
+func (a *app) sweep(ctx context.Context, store storage.Store, result *collection) error {
+	if store.Local == nil {
 		return nil
 	}
-	left, err := store.local.Leftovers(ctx, a.clock.Now().Add(-leftoverAge))
+	left, err := store.Local.Leftovers(ctx, a.clock.Now().Add(-leftoverAge))
 	if err != nil {
 		return err
 	}
@@ -200,7 +201,7 @@ func (a *app) sweep(ctx context.Context, store openStore, result *collection) er
 	if result.DryRun {
 		return nil
 	}
-	return store.local.Sweep(left)
+	return store.Local.Sweep(left)
 }
 
 // runCollection plans or collects, and shows how far it is.

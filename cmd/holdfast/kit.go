@@ -15,6 +15,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/cli/command"
 	"github.com/holdfast-backup/holdfast/internal/kit"
 	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/storage"
 )
 
 func (a *app) repoKit() *cobra.Command {
@@ -88,14 +89,14 @@ func (a *app) kitFacts(ctx context.Context, r *repo.Repository) (kit.Facts, erro
 			facts.Slots = append(facts.Slots, kit.Slot{ID: s.ID, Kind: slotKind(s), Label: s.Label, Since: s.Since, VaultKey: s.VaultKey})
 		}
 	}
-	where, err := parseLocation(a.repository)
+	where, err := storage.Parse(a.repository)
 	if err != nil {
 		return kit.Facts{}, err
 	}
-	if facts.Folder, err = filepath.Abs(where.folder); where.folder == "" || err != nil {
+	if facts.Folder, err = filepath.Abs(where.Folder); where.Folder == "" || err != nil {
 		facts.Folder = ""
 	}
-	if where.folder == "" {
+	if where.Folder == "" {
 		facts.Address = a.repository
 		facts.Download = []string{download(where)}
 	}
@@ -103,12 +104,12 @@ func (a *app) kitFacts(ctx context.Context, r *repo.Repository) (kit.Facts, erro
 }
 
 // download is the command that brings a repository on Blob storage into ./copy.
-func download(where location) string {
-	if where.prefix == "" {
-		return fmt.Sprintf("az storage blob download-batch --account-name %s --source %s --destination ./copy", where.account, where.container)
+func download(where storage.Location) string {
+	if where.Prefix == "" {
+		return fmt.Sprintf("az storage blob download-batch --account-name %s --source %s --destination ./copy", where.Account, where.Container)
 	}
-	return fmt.Sprintf("az storage blob download-batch --account-name %s --source %s --pattern '%s/*' --destination .", where.account, where.container, where.prefix) +
-		" && mv '" + where.prefix + "' ./copy"
+	return fmt.Sprintf("az storage blob download-batch --account-name %s --source %s --pattern '%s/*' --destination .", where.Account, where.Container, where.Prefix) +
+		" && mv '" + where.Prefix + "' ./copy"
 }
 
 // writeNew writes a file for its owner alone; one that is there is replaced with force only.

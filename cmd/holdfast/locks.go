@@ -64,7 +64,7 @@ func (a *app) showLocks(ctx context.Context, point holdfast.PointID) error {
 	if o.Repository, err = a.openForVerify(ctx, store, repo.VerifyStored); err != nil {
 		return err
 	}
-	locks, err := repo.Locks(ctx, store.objects, o)
+	locks, err := repo.Locks(ctx, store.Objects, o)
 	if err != nil {
 		return err
 	}

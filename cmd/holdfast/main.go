@@ -95,7 +95,7 @@ Work with a server, which protects machines by policies day after day:
 
 func (a *app) rootCommand() *cobra.Command {
 	root := command.Group(a.console, "holdfast", "Backup and restore of Azure virtual machines", rootHelp,
-		a.demoCommand(), a.backupCommand(), a.restoreCommand(), a.repoCommand(), a.imageCommand(), a.storageCommand(), a.vmCommand(), a.twinCommand(), a.simCommand(),
+		a.demoCommand(), a.backupCommand(), a.restoreCommand(), a.repoCommand(), a.imageCommand(), a.storageCommand(), a.vmCommand(), a.twinCommand(), a.simCommand(), a.serverCommand(), a.workerCommand(),
 	)
 	root.AddCommand(policies.New(policies.Config{Console: a.console, Clock: a.clock, Cloud: a.cloudInventory, Getenv: a.getenv})...)
 	remote.Join(root, remote.Config{Console: a.console, Clock: a.clock, Getenv: a.getenv, Answers: a.answers(), Color: cli.IsTerminal(a.console.Out) && a.getenv("NO_COLOR") == ""})

@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/cli/show"
 	"github.com/holdfast-backup/holdfast/internal/export"
 	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/storage"
 )
 
 func (a *app) repoCommand() *cobra.Command {
@@ -51,35 +52,15 @@ func (a *app) initRepository(ctx context.Context, o repo.InitOptions) error {
 		}
 	}
 	o.Vault = a.vault()
-	if err := mustBeEmpty(ctx, store); err != nil {
+	if err := storage.MustBeEmpty(ctx, store.Objects); err != nil {
 		return err
 	}
 	o.Clock, o.Tool = a.clock, tool()
-	r, err := repo.Init(ctx, store.objects, o)
+	r, err := repo.Init(ctx, store.Objects, o)
 	if err != nil {
 		return err
 	}
 	return a.tellInfo(ctx, r)
-}
-
-// logFolder shows that a repository is there, which repo.Init refuses by itself; keysFolder holds what an interrupted one left.
-const logFolder, keysFolder = "log/", "keys/"
-
-// mustBeEmpty refuses a place with other things in it: they would be taken for damage, and for parts of a backup.
-func mustBeEmpty(ctx context.Context, store openStore) error {
-	for _, err := range store.objects.List(ctx, logFolder) {
-		return err
-	}
-	for object, err := range store.objects.List(ctx, "") {
-		if err != nil {
-			return err
-		}
-		if !strings.HasPrefix(object.Name, keysFolder) {
-			return holdfast.Errorf(holdfast.KindInvalid, "%s is not empty: %s is there", store.objects.URL(), object.Name).WithField("repo").
-				WithHint("name an empty folder, or one that does not exist yet")
-		}
-	}
-	return nil
 }
 
 func (a *app) repoInfo() *cobra.Command {

@@ -99,13 +99,13 @@ func (a *app) checkStorage(ctx context.Context) error {
 		return err
 	}
 	o := blobtest.Options{
-		Remover: store.remover, Locker: store.locker, Versioned: store.versioned, Clock: a.clock,
+		Remover: store.Remover, Locker: store.Locker, Versioned: store.Versioned, Clock: a.clock,
 		Prefix: "storage-check-" + a.clock.Now().UTC().Format("20060102-150405"),
 		Done:   a.tellCheck,
 	}
-	checks, err := blobtest.Run(ctx, store.objects, o)
-	if store.local != nil {
-		err = errors.Join(err, store.local.RemoveFolders(o.Prefix))
+	checks, err := blobtest.Run(ctx, store.Objects, o)
+	if store.Local != nil {
+		err = errors.Join(err, store.Local.RemoveFolders(o.Prefix))
 	}
 	if err != nil {
 		return err
@@ -114,7 +114,7 @@ func (a *app) checkStorage(ctx context.Context) error {
 		OK     bool       `json:"ok"`
 		URL    string     `json:"url"`
 		Checks []checkRow `json:"checks"`
-	}{blobtest.Broken(checks) == nil, store.objects.URL(), []checkRow{}}
+	}{blobtest.Broken(checks) == nil, store.Objects.URL(), []checkRow{}}
 	counts := map[blobtest.Outcome]int{}
 	for _, c := range checks {
 		counts[c.Outcome]++

@@ -12,6 +12,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/cli/command"
 	"github.com/holdfast-backup/holdfast/internal/cli/show"
 	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/storage"
 )
 
 // verifyFlags are what repo verify may be told.
@@ -78,7 +79,7 @@ func (a *app) verify(ctx context.Context, f verifyFlags) error {
 	progress := a.console.NewProgress(a.clock)
 	bar := progress.Bar("verify", 0)
 	o.Progress = func(_ int, bytes int64) { bar.Add(bytes) }
-	report, err := repo.Verify(ctx, store.objects, o)
+	report, err := repo.Verify(ctx, store.Objects, o)
 	progress.Wait(err)
 	if err != nil {
 		return err
@@ -145,7 +146,7 @@ func (a *app) tellVerification(result show.Verification) error {
 
 // openForVerify opens the repository where that is possible and wanted. Without a password, or when damage prevents opening,
 // verification goes on without a key.
-func (a *app) openForVerify(ctx context.Context, store openStore, level repo.VerifyLevel) (*repo.Repository, error) {
+func (a *app) openForVerify(ctx context.Context, store storage.Store, level repo.VerifyLevel) (*repo.Repository, error) {
 	password, err := a.password()
 	if err != nil {
 		return nil, err
@@ -154,7 +155,7 @@ func (a *app) openForVerify(ctx context.Context, store openStore, level repo.Ver
 	if level != repo.VerifyStored { // which asks no key
 		o.Vault = a.vault()
 	}
-	r, err := repo.Open(ctx, store.objects, o)
+	r, err := repo.Open(ctx, store.Objects, o)
 	switch {
 	case err == nil:
 		return r, nil
@@ -167,5 +168,5 @@ func (a *app) openForVerify(ctx context.Context, store openStore, level repo.Ver
 		a.console.Note("Warning: the vault does not open the repository (%v); checking stored bytes without a key", err)
 		return nil, nil
 	}
-	return nil, withOpenHint(err, store.objects.URL())
+	return nil, withOpenHint(err, store.Objects.URL())
 }

@@ -4,22 +4,17 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/url"
-	"path/filepath"
 	"runtime/debug"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/azure"
 	"github.com/holdfast-backup/holdfast/internal/azureconfig"
-	"github.com/holdfast-backup/holdfast/internal/blob"
-	"github.com/holdfast-backup/holdfast/internal/blob/azblob"
-	"github.com/holdfast-backup/holdfast/internal/blob/file"
 	"github.com/holdfast-backup/holdfast/internal/blob/wrap"
 	"github.com/holdfast-backup/holdfast/internal/cli/command"
 	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/storage"
 )
 
 // version is the module's version as the Go tool recorded it.
@@ -93,86 +88,9 @@ func (a *app) password() (string, error) {
 	return passwordIn(a.passwordFile, "password-file")
 }
 
-// openStore is a store with what else it can do. The store is a field, so that nobody takes the whole for a store that can
-// neither lock nor show versions.
-type openStore struct {
-	objects   blob.Store
-	local     *file.Store // nil for one that is not
-	remover   blob.Remover
-	locker    blob.Locker    // nil when it cannot lock
-	versioned blob.Versioned // nil when it keeps no versions
-}
-
 // store opens the store that --repo names. Nothing is created.
-func (a *app) store(ctx context.Context) (openStore, error) {
-	where, err := parseLocation(a.repository)
-	if err != nil {
-		return openStore{}, err
-	}
-	if where.folder != "" {
-		s, err := file.Open(where.folder, file.Options{})
-		if err != nil {
-			return openStore{}, err
-		}
-		return openStore{objects: s, local: s, remover: s.Remover()}, nil
-	}
-	return a.blobStore(ctx, where)
-}
-
-// blobStore opens a folder of a blob container, with locks where the container has version-level immutability.
-func (a *app) blobStore(ctx context.Context, where location) (openStore, error) {
-	cloud, err := a.azureClient()
-	if err != nil {
-		return openStore{}, err
-	}
-	client, err := cloud.ContainerClient(where.account, where.container, azblob.ClientOptions)
-	if err != nil {
-		return openStore{}, err
-	}
-	opened, err := azblob.Open(ctx, client, where.prefix)
-	if err != nil {
-		return openStore{}, err
-	}
-	// The SDK's client retries by itself.
-	objects := wrap.Standard(opened.Store, wrap.Options{Clock: a.clock, Attempts: 1})
-	return openStore{objects: objects, remover: opened.Remover, locker: opened.Locker, versioned: opened.Versioned}, nil
-}
-
-// location is a parsed repository address.
-type location struct {
-	folder                     string // of a local repository
-	account, container, prefix string // of one on Blob storage
-}
-
-// parseLocation reads the value of --repo.
-func parseLocation(address string) (location, error) {
-	refuse := func(why string) (location, error) {
-		return location{}, holdfast.Errorf(holdfast.KindInvalid, "the repository address %q %s", address, why).WithField("repo").
-			WithHint("write a folder, file:///FOLDER, or azblob://ACCOUNT/CONTAINER/FOLDER")
-	}
-	scheme, rest, ok := strings.Cut(address, "://")
-	if !ok {
-		return location{folder: filepath.Clean(address)}, nil
-	}
-	switch scheme {
-	case "file":
-		path, err := url.PathUnescape(strings.TrimPrefix(rest, "localhost"))
-		if err != nil || !filepath.IsAbs(path) {
-			return refuse("does not name an absolute folder")
-		}
-		return location{folder: filepath.Clean(path)}, nil
-	case "azblob":
-		parts := strings.SplitN(strings.Trim(rest, "/"), "/", 3)
-		if len(parts) < 2 || parts[0] == "" || parts[1] == "" {
-			return refuse("does not name an account and a container")
-		}
-		where := location{account: parts[0], container: parts[1]}
-		if len(parts) == 3 {
-			where.prefix = parts[2]
-		}
-		return where, nil
-	}
-	return refuse("has a scheme that is not known")
+func (a *app) store(ctx context.Context) (storage.Store, error) {
+	return storage.Open(ctx, a.repository, storage.Options{Azure: a.azureClient, Clock: a.clock})
 }
 
 // openRepository opens the repository that --repo names with the password that was given.
@@ -185,7 +103,7 @@ func (a *app) openRepository(ctx context.Context) (*repo.Repository, error) {
 }
 
 // openIn opens the repository in a store.
-func (a *app) openIn(ctx context.Context, store openStore) (*repo.Repository, error) {
+func (a *app) openIn(ctx context.Context, store storage.Store) (*repo.Repository, error) {
 	password, err := a.password()
 	if err != nil {
 		return nil, err
@@ -199,11 +117,11 @@ func (a *app) openIn(ctx context.Context, store openStore) (*repo.Repository, er
 			return nil, err
 		}
 	}
-	r, err := repo.Open(ctx, wrap.Count(store.objects, &a.added), repo.OpenOptions{
+	r, err := repo.Open(ctx, wrap.Count(store.Objects, &a.added), repo.OpenOptions{
 		Password: password, Vault: a.vault(), Installation: a.installation(), Clock: a.clock, Tool: tool(), Log: a.log(), Compression: compression,
 	})
 	if err != nil {
-		return nil, withOpenHint(err, store.objects.URL())
+		return nil, withOpenHint(err, store.Objects.URL())
 	}
 	for _, p := range r.Damage() {
 		a.console.Note("Warning: %s is damaged (%s); restoring works, writing does not", p.Object, p.Text)

@@ -71,8 +71,9 @@ func New(config Config) (http.Handler, *huma.OpenAPI) {
 	a.registerMachines()
 	a.registerPoints()
 	a.registerRepositories()
+	a.registerReports()
 	mux.HandleFunc("/", notFound)
-	return mux, a.huma.OpenAPI()
+	return a.once(mux), a.huma.OpenAPI()
 }
 
 // settings are huma's, without what its defaults would fetch from elsewhere.

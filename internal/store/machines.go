@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -109,3 +110,17 @@ func Seen(ctx context.Context, tx Query, at time.Time) error {
 
 // SameMachine reports whether two descriptions of a machine say the same.
 func SameMachine(a, b holdfast.InventoryVM) bool { return encode(a) == encode(b) }
+
+// Regions returns the regions in which a machine was ever seen, by name.
+func Regions(ctx context.Context, q Query) ([]string, error) {
+	all, err := Machines(ctx, q, AllEver)
+	if err != nil {
+		return nil, err
+	}
+	var regions []string
+	for _, m := range all {
+		regions = append(regions, m.Region)
+	}
+	slices.Sort(regions)
+	return slices.Compact(regions), nil
+}

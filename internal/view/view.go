@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/holdfast-backup/holdfast"
-	"github.com/holdfast-backup/holdfast/internal/sla"
 )
 
 // List is one page of a long list.
@@ -281,34 +280,6 @@ type Repository struct {
 type AddRepository struct {
 	Document File   `json:"document" doc:"one document of kind Repository"`
 	Password string `json:"password,omitempty" doc:"that opens it; sealed and never given out"`
-}
-
-// SLAReport is how a policy did, period by period.
-type SLAReport struct {
-	Policy   string       `json:"policy"`
-	Template string       `json:"template"`
-	Period   string       `json:"period" enum:"daily,weekly,monthly"`
-	From     time.Time    `json:"from"`
-	To       time.Time    `json:"to"`
-	Entries  []SLAEntry   `json:"entries" doc:"the newest first"`
-	Open     []SLAPending `json:"open" doc:"expectations that have not ended"`
-}
-
-// SLAEntry is one row of a template in one period.
-type SLAEntry struct {
-	sla.Compliance
-	ProvenNow *float64                `json:"provenNowPercent,omitempty" doc:"what the share of proven points would be by the proofs of today"`
-	PerVM     []sla.MachineCompliance `json:"perMachine"`
-	Missed    []sla.Expectation       `json:"missedSlots" doc:"slots that were missed, with their reasons"`
-}
-
-// SLAPending is an expectation that has not ended.
-type SLAPending struct {
-	Machine  holdfast.ResourceID `json:"machine"`
-	Kind     holdfast.PointKind  `json:"kind"`
-	Flag     holdfast.Flag       `json:"flag"`
-	Slot     time.Time           `json:"slot"`
-	Deadline time.Time           `json:"deadline"`
 }
 
 // TestNotification says to whom a trial goes.

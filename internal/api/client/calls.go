@@ -9,6 +9,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/preview"
+	"github.com/holdfast-backup/holdfast/internal/report"
 	"github.com/holdfast-backup/holdfast/internal/view"
 )
 
@@ -256,12 +257,26 @@ func (c *Client) RemovePoints(ctx context.Context, in view.RemovePoints) (view.R
 	return send[view.Removal](ctx, c, http.MethodPost, prefix+"/points/remove", in)
 }
 
-// SLAReport says how an SLA policy did: daily, weekly or monthly. Zero times stand for the last thirty days, thirteen weeks or twelve months.
-func (c *Client) SLAReport(ctx context.Context, policy, period string, from, to time.Time) (view.SLAReport, error) {
-	q := url.Values{"period": {period}}
-	setTime(q, "from", from)
-	setTime(q, "to", to)
-	return get[view.SLAReport](ctx, c, policyPath(policy)+"/sla", q)
+// ReportFilter says what a report tells.
+type ReportFilter struct {
+	Period    string // daily, weekly or monthly
+	From, To  string // first days of periods, both included, such as 2026-03-01; both empty: the last 14 days, 12 weeks or 12 months
+	VM        holdfast.ResourceID
+	Slots     string // which expectations: none, missed or all; missed when empty
+	ProvenNow bool
+}
+
+// SLAReport says how an SLA policy did.
+func (c *Client) SLAReport(ctx context.Context, policy string, f ReportFilter) (report.Report, error) {
+	q := url.Values{"period": {f.Period}}
+	set(q, "from", f.From)
+	set(q, "to", f.To)
+	set(q, "vm", string(f.VM))
+	set(q, "slots", f.Slots)
+	if f.ProvenNow {
+		q.Set("provenNow", "true")
+	}
+	return get[report.Report](ctx, c, policyPath(policy)+"/sla", q)
 }
 
 // Repositories returns all repositories.

@@ -7,6 +7,12 @@ CREATE TABLE counters (
     value BIGINT NOT NULL
 );
 
+-- What is known once and for all, such as the id of the installation.
+CREATE TABLE facts (
+    name  TEXT NOT NULL PRIMARY KEY,
+    value TEXT NOT NULL
+);
+
 -- What people wrote down, one row for each document, in its canonical YAML.
 CREATE TABLE documents (
     kind    TEXT   NOT NULL,
@@ -268,11 +274,13 @@ CREATE INDEX messages_open ON messages (due) WHERE delivered = 0 AND given_up = 
 
 -- Answers to writes that named an idempotency key.
 CREATE TABLE idempotency (
-    key     TEXT   NOT NULL PRIMARY KEY,
-    at      BIGINT NOT NULL,
-    request TEXT   NOT NULL, -- a hash of what was asked
-    status  BIGINT NOT NULL,
-    body    TEXT   NOT NULL
+    key      TEXT      NOT NULL PRIMARY KEY,
+    at       BIGINT    NOT NULL,
+    request  TEXT      NOT NULL, -- a hash of what was asked
+    answered BOOLEAN   NOT NULL,
+    status   BIGINT    NOT NULL,
+    type     TEXT      NOT NULL,
+    body     {{bytes}} NOT NULL  -- sealed
 );
 
 -- +goose Down
