@@ -110,7 +110,7 @@ func (a *app) server(ctx context.Context, o serverOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.Close()) }()
+	defer func() { err = errors.Join(err, s.Close(ctx)) }()
 	if err := a.tellStarted(s.Started); err != nil {
 		return err
 	}
@@ -162,7 +162,7 @@ func (a *app) worker(ctx context.Context, o serverOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, w.Close()) }()
+	defer func() { err = errors.Join(err, w.Close(ctx)) }()
 	if err := a.console.Result(struct {
 		Ready bool `json:"ready"`
 	}{true}, func(w io.Writer) error {

@@ -44,7 +44,7 @@ var table = []ban{
 		because: "programs know everything, so nobody may know them",
 	},
 	{
-		to: []string{"internal/azure"}, except: []string{"internal/azure", "cmd", "internal/sim"},
+		to: []string{"internal/azure"}, except: []string{"internal/azure", "cmd", "internal/sim", "internal/server", "internal/repositories", "internal/storage"},
 		because: "flows take Azure as the small interfaces that they declare; only the wiring knows the adapter",
 	},
 	{
@@ -293,9 +293,9 @@ func TestTestSupportStaysInTests(t *testing.T) {
 	}
 }
 
-// importDepthMax is the longest chain of our own packages, from a program to the nouns, edges counted. One of eight is the control plane on the engines:
-// program, wiring, scheduler, intentions, rows, plan, slots, wall clock. Each of them is a layer that tests stand on.
-const importDepthMax = 8
+// importDepthMax is the longest chain of our own packages, from a program to the nouns, edges counted. One of ten is what a person asks of the control plane:
+// program, wiring, REST, control, reports, intentions, rows, ledger, slots, wall clock. Each of them is a layer that tests stand on.
+const importDepthMax = 10
 
 // TestImportDepth proves that the layers stay few.
 func TestImportDepth(t *testing.T) {

@@ -74,7 +74,7 @@ func openPlant(ctx context.Context, config PlantConfig) (*plant, error) {
 	p := &plant{config: config}
 	for _, step := range []func(context.Context) error{p.openDatabase, p.openKeys, p.openQueue, p.build, p.handle} {
 		if err := step(ctx); err != nil {
-			return nil, errors.Join(err, p.close())
+			return nil, errors.Join(err, p.close(ctx))
 		}
 	}
 	return p, nil
@@ -186,10 +186,10 @@ func (p *plant) followRegions(ctx context.Context) error {
 const drainTimeout = 20 * time.Second
 
 // close ends the work and closes what was opened.
-func (p *plant) close() error {
+func (p *plant) close(ctx context.Context) error {
 	var problems []error
 	if p.queue != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 		defer cancel()
 		problems = append(problems, p.queue.Drain(ctx))
 	}

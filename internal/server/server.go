@@ -75,7 +75,7 @@ func Start(ctx context.Context, config Config) (*Server, error) {
 	s := &Server{config: config, nudged: make(chan struct{}, 1), failed: make(chan error, 1), stop: func() {}}
 	for _, step := range []func(context.Context) error{s.makeFolder, s.openPlant, s.build, s.listen, s.run} {
 		if err := step(ctx); err != nil {
-			return nil, errors.Join(err, s.Close())
+			return nil, errors.Join(err, s.Close(ctx))
 		}
 	}
 	return s, nil
@@ -198,19 +198,19 @@ func (s *Server) Wait(ctx context.Context) error {
 const closeTimeout = 5 * time.Second
 
 // Close stops the server: no request is taken any more, nothing is decided, work that runs may end for a while.
-func (s *Server) Close() error {
+func (s *Server) Close(ctx context.Context) error {
 	var problems []error
 	s.stop()
 	if s.http != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		waiting, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 		defer cancel()
-		if err := s.http.Shutdown(ctx); err != nil { // somebody watches a session: he asks again elsewhere
+		if err := s.http.Shutdown(waiting); err != nil { // somebody watches a session: he asks again elsewhere
 			problems = append(problems, s.http.Close())
 		}
 	}
 	s.loops.Wait()
 	if s.plant != nil {
-		problems = append(problems, s.plant.close())
+		problems = append(problems, s.plant.close(ctx))
 	}
 	return errors.Join(problems...)
 }
@@ -225,7 +225,7 @@ func StartWorker(ctx context.Context, config PlantConfig) (*Worker, error) {
 		return nil, err
 	}
 	if err := p.start(ctx); err != nil {
-		return nil, errors.Join(err, p.close())
+		return nil, errors.Join(err, p.close(ctx))
 	}
 	return &Worker{p}, nil
 }
@@ -240,6 +240,6 @@ func (w *Worker) Run(ctx context.Context) {
 }
 
 // Close ends the worker.
-func (w *Worker) Close() error { return w.plant.close() }
+func (w *Worker) Close(ctx context.Context) error { return w.plant.close(ctx) }
 
 var _ control.Repositories = (*repositories.Repositories)(nil)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/civil"
+	"github.com/holdfast-backup/holdfast/internal/report"
 	"github.com/holdfast-backup/holdfast/internal/sla"
 	"github.com/holdfast-backup/holdfast/internal/view"
 )
@@ -107,19 +108,22 @@ func pointView() view.Point {
 	}
 }
 
-func slaReport() view.SLAReport {
+func slaReport() report.Report {
 	half, all := 50.0, 100.0
+	first := civil.Date{Year: 2026, Month: time.March, Day: 1}
 	row := sla.Row{Kind: holdfast.PointBackup, Flag: holdfast.Daily}
 	count := sla.Count{Planned: 2, Met: 1, Missed: 1, Proven: 1}
-	return view.SLAReport{
-		Policy: "gold", Template: "gold", Period: "daily", From: noon.Add(-48 * time.Hour), To: noon,
-		Entries: []view.SLAEntry{{
-			Compliance: sla.Compliance{Policy: "gold", Row: row, Entry: civil.Date{Year: 2026, Month: time.March, Day: 1}, TargetPercent: 95, Machines: sla.Machines{Total: 1, Missed: 1}, Count: count, Created: &half, ProvenRatio: &half, Status: sla.MissedSLA, ProvenStatus: sla.MissedSLA},
+	return report.Report{
+		Policy: "gold", Template: "gold", Period: holdfast.Daily, From: first, To: first,
+		Entries: []report.Entry{{
+			Compliance: sla.Compliance{Policy: "gold", Row: row, Entry: first, TargetPercent: 95, Machines: sla.Machines{Total: 1, Missed: 1}, Count: count, Created: &half, ProvenRatio: &half, Status: sla.MissedSLA, ProvenStatus: sla.MissedSLA},
 			ProvenNow:  &all,
-			PerVM:      []sla.MachineCompliance{{Machine: vm("web-1"), Count: count, Created: &half, Status: sla.MissedSLA}},
-			Missed:     []sla.Expectation{{Policy: "gold", Machine: vm("web-1"), Row: row, Slot: noon.Add(-24 * time.Hour), Entry: civil.Date{Year: 2026, Month: time.March, Day: 1}, State: sla.Missed, Reason: sla.Overlap}},
+			ByMachine: []report.Machine{{
+				MachineCompliance: sla.MachineCompliance{Machine: vm("web-1"), Count: count, Created: &half, Status: sla.MissedSLA}, Name: "web-1",
+				Expectations: []sla.Expectation{{Policy: "gold", Machine: vm("web-1"), Row: row, Slot: noon.Add(-24 * time.Hour), Entry: first, State: sla.Missed, Reason: sla.Overlap}},
+			}},
 		}},
-		Open: []view.SLAPending{{Machine: vm("web-1"), Kind: holdfast.PointBackup, Flag: holdfast.Daily, Slot: noon, Deadline: noon.Add(time.Hour)}},
+		Open: []sla.Expectation{{Policy: "gold", Machine: vm("web-1"), Row: row, Slot: noon, Deadline: noon.Add(time.Hour), State: sla.Open}},
 	}
 }
 

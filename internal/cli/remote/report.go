@@ -13,6 +13,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/api/client"
 	"github.com/holdfast-backup/holdfast/internal/cli/command"
 	"github.com/holdfast-backup/holdfast/internal/cli/show"
+	"github.com/holdfast-backup/holdfast/internal/report"
 	"github.com/holdfast-backup/holdfast/internal/view"
 )
 
@@ -22,14 +23,14 @@ func (c *commands) slaReportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "report NAME", Short: "Show how an SLA policy of the server did, period by period", Args: words("NAME"),
 		Long: `Show how an SLA policy of the server did: each row of its template in each day, week or month, the newest first; what was missed and why;
-what is still expected. Without --from and --to these are the last thirty days, thirteen weeks or twelve months. --csv has a line for each machine of each
+what is still expected. Without --from and --to these are the last 14 days, 12 weeks or 12 months. --csv has a line for each machine of each
 row and period.`,
 		Example: `  holdfast sla report gold --period daily
-  holdfast sla report gold --period monthly --from 2026-01-01 --to 2026-04-01 --csv > gold.csv`,
+  holdfast sla report gold --period monthly --from 2026-01-01 --to 2026-03-01 --csv > gold.csv`,
 	}
 	cmd.Flags().StringVar(&period, "period", "", "daily, weekly or monthly")
-	cmd.Flags().StringVar(&from, "from", "", "first day: a date, or a time such as 2026-03-01T00:00:00Z")
-	cmd.Flags().StringVar(&to, "to", "", "the day after the last one")
+	cmd.Flags().StringVar(&from, "from", "", "first day of the oldest period, such as 2026-03-01")
+	cmd.Flags().StringVar(&to, "to", "", "first day of the newest period")
 	cmd.Flags().BoolVar(&asCSV, "csv", false, "write CSV")
 	command.Required(cmd, "period")
 	return c.asking(cmd, func(ctx context.Context, server *client.Client, args []string) error {
@@ -39,31 +40,27 @@ row and period.`,
 		if asCSV && c.console.JSON {
 			return holdfast.Errorf(holdfast.KindInvalid, "--csv and --json exclude each other").WithField("csv").WithHint("give one of them")
 		}
-		begin, end, err := stretch(from, to)
+		told, err := server.SLAReport(ctx, args[0], client.ReportFilter{Period: period, From: from, To: to})
 		if err != nil {
 			return err
 		}
-		report, err := server.SLAReport(ctx, args[0], period, begin, end)
-		if err != nil {
-			return err
-		}
-		return c.result(report, func(w io.Writer) error {
+		return c.result(told, func(w io.Writer) error {
 			if asCSV {
-				return reportCSV(w, report)
+				return reportCSV(w, told)
 			}
-			return show.SLAReport(w, report)
+			return show.SLAReport(w, told)
 		})
 	})
 }
 
 // reportCSV writes a line for each machine of each row and period.
-func reportCSV(w io.Writer, r view.SLAReport) error {
+func reportCSV(w io.Writer, r report.Report) error {
 	out := csv.NewWriter(w)
 	lines := [][]string{{"policy", "template", "period", "entry", "kind", "flag", "machine", "planned", "met", "missed", "excused", "open", "proven", "createdPercent", "provenPercent", "targetPercent", "status"}}
 	for _, e := range r.Entries {
-		for _, m := range e.PerVM {
+		for _, m := range e.ByMachine {
 			lines = append(lines, []string{
-				r.Policy, r.Template, r.Period, e.Entry.String(), string(e.Kind), e.Flag.String(), string(m.Machine), strconv.Itoa(m.Planned), strconv.Itoa(m.Met), strconv.Itoa(m.Missed),
+				r.Policy, r.Template, r.Period.String(), e.Compliance.Entry.String(), string(e.Kind), e.Flag.String(), string(m.Machine), strconv.Itoa(m.Planned), strconv.Itoa(m.Met), strconv.Itoa(m.Missed),
 				strconv.Itoa(m.Excused), strconv.Itoa(m.Open), strconv.Itoa(m.Proven), number(m.Created), number(m.ProvenRatio), number(&e.TargetPercent), string(m.Status),
 			})
 		}

@@ -7,9 +7,9 @@ import (
 	"strings"
 
 	"github.com/holdfast-backup/holdfast/internal/cli"
+	"github.com/holdfast-backup/holdfast/internal/report"
 	"github.com/holdfast-backup/holdfast/internal/sla"
 	"github.com/holdfast-backup/holdfast/internal/sla/replay"
-	"github.com/holdfast-backup/holdfast/internal/view"
 )
 
 // Replay prints the ratios, what was missed, and what changed nothing.
@@ -76,24 +76,28 @@ func percentText(share *float64) string {
 }
 
 // SLAReport shows how an SLA policy did: its ratios, what was missed and why, and what is still expected.
-func SLAReport(w io.Writer, r view.SLAReport) error {
+func SLAReport(w io.Writer, r report.Report) error {
 	p := &page{w: w}
-	p.line("%s by %s, %s: from %s to %s", r.Policy, r.Template, r.Period, cli.Time(r.From), cli.Time(r.To))
+	p.line("%s by %s, %s: from %s to %s", r.Policy, r.Template, r.Period, r.From, r.To)
 	if len(r.Entries) == 0 {
 		p.line("Nothing was expected in these days. A policy is judged from its first slot on.")
 	}
 	var rows, missed, open [][]string
 	for _, e := range r.Entries {
 		rows = append(rows, []string{
-			e.Entry.String(), rowWords(e.Row), string(e.Status), percentText(e.Created), percentText(e.ProvenRatio), percentText(e.ProvenNow), percentText(&e.TargetPercent),
-			fmt.Sprintf("%d of %d", e.Machines.Met, e.Machines.Total), fmt.Sprint(e.Met), fmt.Sprint(e.Compliance.Missed), fmt.Sprint(e.Excused), fmt.Sprint(e.Open),
+			e.Compliance.Entry.String(), rowWords(e.Row), string(e.Status), percentText(e.Created), percentText(e.ProvenRatio), percentText(e.ProvenNow), percentText(&e.TargetPercent),
+			fmt.Sprintf("%d of %d", e.Machines.Met, e.Machines.Total), fmt.Sprint(e.Met), fmt.Sprint(e.Missed), fmt.Sprint(e.Excused), fmt.Sprint(e.Open),
 		})
-		for _, m := range e.Missed {
-			missed = append(missed, []string{cli.Time(m.Slot), m.Machine.Name(), rowWords(m.Row), string(m.Reason)})
+		for _, m := range e.ByMachine {
+			for _, x := range m.Expectations {
+				if x.State == sla.Missed {
+					missed = append(missed, []string{cli.Time(x.Slot), m.Name, rowWords(x.Row), string(x.Reason)})
+				}
+			}
 		}
 	}
 	for _, o := range r.Open {
-		open = append(open, []string{cli.Time(o.Slot), o.Machine.Name(), o.Flag.String() + " " + string(o.Kind), cli.Time(o.Deadline)})
+		open = append(open, []string{cli.Time(o.Slot), o.Machine.Name(), rowWords(o.Row), cli.Time(o.Deadline)})
 	}
 	p.table([]string{"ENTRY", "ROW", "STATUS", "CREATED", "PROVEN", "PROVEN NOW", "TARGET", "VMS MET", "MET", "MISSED", "EXCUSED", "OPEN"}, rows)
 	if len(missed) > 0 {
