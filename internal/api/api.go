@@ -11,6 +11,9 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"path"
+	"reflect"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -84,8 +87,22 @@ func (a *api) settings() huma.Config {
 	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "/openapi", "", ""
 	c.CreateHooks = nil // they would add a link to a schema to each answer
 	c.RejectUnknownQueryParameters = true
+	c.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", nameOf)
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{bearer: {Type: "http", Scheme: "bearer", Description: "a token, from sign-in"}}
 	return c
+}
+
+// nameOf names the schema of a type: those of package view as they are, others after their package as well, since several have a Session.
+func nameOf(t reflect.Type, hint string) string {
+	name := huma.DefaultSchemaNamer(t, hint)
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
+		t = t.Elem()
+	}
+	part := path.Base(t.PkgPath())
+	if t.Name() == "" || part == "view" || part == "." {
+		return name
+	}
+	return strings.ToUpper(part[:1]) + part[1:] + name
 }
 
 // bearer is the name of the one way to sign in.

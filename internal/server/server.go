@@ -102,7 +102,7 @@ func (s *Server) build(ctx context.Context) error {
 		Database: p.db, Jobs: p.queue, Clock: c.Clock, Log: c.Log, NewID: newID, Closed: p.outbox.SessionClosed, Teller: p.outbox, DownAfter: downAfter,
 	})
 	asks := control.New(control.Config{
-		Database: p.db, Jobs: p.queue, Repositories: p.repositories, Secrets: p.secrets, Discovery: s.lookout, Notifier: notifier{p.outbox}, Clock: c.Clock, Log: c.Log,
+		Database: p.db, Jobs: p.queue, Repositories: p.repositories, Secrets: p.secrets, Discovery: s.lookout, Notifier: p.outbox, Clock: c.Clock, Log: c.Log,
 		NewID: newID, Closed: p.outbox.SessionClosed, Nudge: s.nudge,
 	})
 	people, err := auth.New(ctx, auth.Config{Store: store.People(p.db), Clock: c.Clock, Hasher: auth.NewHasher(auth.CostDefault, hashesAtOnce), Throttle: auth.NewThrottle()})
