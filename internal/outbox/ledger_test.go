@@ -3,7 +3,6 @@ package outbox_test
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -37,7 +36,7 @@ func (w *world) see(names ...string) {
 
 func (w *world) scheduler() *scheduler.Scheduler {
 	return scheduler.New(scheduler.Config{
-		Database: w.db, Jobs: w.queue, Clock: w.clock, Log: slog.New(slog.DiscardHandler), NewID: func() holdfast.RunID { return holdfast.RunID(uuid.Must(uuid.NewV7()).String()) },
+		Database: w.db, Jobs: w.queue, Clock: w.clock, Log: quiet, NewID: func() holdfast.RunID { return holdfast.RunID(uuid.Must(uuid.NewV7()).String()) },
 		Closed: w.outbox.SessionClosed, Teller: w.outbox,
 	})
 }

@@ -33,6 +33,9 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/work"
 )
 
+// quiet is the log of tests.
+var quiet = slog.New(slog.DiscardHandler)
+
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var monday = time.Date(2026, time.March, 2, 0, 0, 0, 0, time.UTC)
@@ -87,7 +90,7 @@ func (w *world) restart() {
 	if w.db, err = database.Open(w.t.Context(), w.url, database.Options{Migrations: store.Migrations(), Volatile: true}); err != nil {
 		w.t.Fatal(err)
 	}
-	w.outbox = outbox.New(outbox.Config{Database: w.db, Jobs: w.queue, Clock: w.clock, Log: slog.New(slog.DiscardHandler), Secrets: w, Roots: w.roots})
+	w.outbox = outbox.New(outbox.Config{Database: w.db, Jobs: w.queue, Clock: w.clock, Log: quiet, Secrets: w, Roots: w.roots})
 }
 
 // Secret implements outbox.Secrets.
