@@ -159,16 +159,18 @@ func long(op huma.Operation) huma.Operation {
 	return op
 }
 
+// Embedded parts of inputs are exported, since huma looks at no others.
+
 // none is the input of operations that take none.
 type none struct{}
 
-// named is the input of operations on one thing with a name.
-type named struct {
+// Named is the input of operations on one thing with a name.
+type Named struct {
 	Name string `path:"name" maxLength:"255"`
 }
 
-// paged is the part of an input that says which page is wanted.
-type paged struct {
+// Paged is the part of an input that says which page is wanted.
+type Paged struct {
 	Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"how many at the most"`
 	After string `query:"after" doc:"next of the page before"`
 }

@@ -40,30 +40,30 @@ func (a *api) registerPolicies() {
 		all, err := a.Control.Policies(ctx, p)
 		return view.List[view.Policy]{Items: all}, err
 	})
-	on(a, get("policy", "/policies/{name}", "A policy with its document"), func(ctx context.Context, p auth.Principal, in *named) (view.Policy, error) {
+	on(a, get("policy", "/policies/{name}", "A policy with its document"), func(ctx context.Context, p auth.Principal, in *Named) (view.Policy, error) {
 		return a.Control.Policy(ctx, p, in.Name)
 	})
 	type patch struct {
-		named
+		Named
 		Body view.PolicyPatch
 	}
 	on(a, change(http.MethodPatch, "patchPolicy", "/policies/{name}", "Enable, disable or move a policy"), func(ctx context.Context, p auth.Principal, in *patch) (view.Policy, error) {
 		return a.Control.PatchPolicy(ctx, p, in.Name, in.Body)
 	})
 	type clone struct {
-		named
+		Named
 		Body view.ClonePolicy
 	}
 	on(a, change(http.MethodPost, "clonePolicy", "/policies/{name}/clone", "Copy a policy; the copy is disabled"), func(ctx context.Context, p auth.Principal, in *clone) (view.Policy, error) {
 		return a.Control.ClonePolicy(ctx, p, in.Name, in.Body.Name)
 	})
-	done(a, change(http.MethodDelete, "removePolicy", "/policies/{name}", "Remove a policy; its points stay, and age by what it said last"), func(ctx context.Context, p auth.Principal, in *named) error {
+	done(a, change(http.MethodDelete, "removePolicy", "/policies/{name}", "Remove a policy; its points stay, and age by what it said last"), func(ctx context.Context, p auth.Principal, in *Named) error {
 		return a.Control.RemovePolicy(ctx, p, in.Name)
 	})
-	on(a, long(change(http.MethodPost, "runPolicy", "/policies/{name}/run", "Start a policy now")), func(ctx context.Context, p auth.Principal, in *named) (view.Started, error) {
+	on(a, long(change(http.MethodPost, "runPolicy", "/policies/{name}/run", "Start a policy now")), func(ctx context.Context, p auth.Principal, in *Named) (view.Started, error) {
 		return a.Control.RunPolicy(ctx, p, in.Name)
 	})
-	on(a, long(change(http.MethodPost, "stopPolicy", "/policies/{name}/stop", "Stop the sessions of a policy")), func(ctx context.Context, p auth.Principal, in *named) (view.Stopped, error) {
+	on(a, long(change(http.MethodPost, "stopPolicy", "/policies/{name}/stop", "Stop the sessions of a policy")), func(ctx context.Context, p auth.Principal, in *Named) (view.Stopped, error) {
 		return a.Control.StopPolicy(ctx, p, in.Name)
 	})
 	a.registerPreviews()
@@ -71,7 +71,7 @@ func (a *api) registerPolicies() {
 
 // days is the input of previews.
 type days struct {
-	named
+	Named
 	Days int `query:"days" minimum:"1" maximum:"3660" default:"30" doc:"days of 24 hours from now on"`
 }
 

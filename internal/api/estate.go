@@ -17,7 +17,7 @@ func (a *api) registerMachines() {
 		Search      string `query:"search" doc:"a part of the id"`
 		Unprotected bool   `query:"unprotected" doc:"those that no policy protects"`
 		Gone        bool   `query:"gone" doc:"those that were deleted as well"`
-		paged
+		Paged
 	}
 	on(a, get("machines", "/machines", "Virtual machines with who protects them, by id"), func(ctx context.Context, p auth.Principal, in *filtered) (view.List[view.Machine], error) {
 		f := control.MachineFilter{Policy: in.Policy, Region: in.Region, Search: in.Search, Unprotected: in.Unprotected, Gone: in.Gone}
@@ -43,7 +43,7 @@ func (a *api) registerPoints() {
 		Kind       []string `query:"kind,explode" enum:"snapshot,backup,archive"`
 		Repository string   `query:"repository"`
 		Removed    bool     `query:"removed" doc:"those that are gone as well"`
-		paged
+		Paged
 	}
 	on(a, get("points", "/points", "Restore points, the newest first, each with why it stays"), func(ctx context.Context, p auth.Principal, in *filtered) (view.List[view.Point], error) {
 		f := control.PointFilter{VM: in.VM, Policy: in.Policy, Repository: in.Repository, Removed: in.Removed}
@@ -53,7 +53,7 @@ func (a *api) registerPoints() {
 		return a.Control.Points(ctx, p, f, in.Limit, in.After)
 	})
 	type remove struct{ Body view.RemovePoints }
-	on(a, long(change(http.MethodPost, "removePoints", "/points/remove", "Remove restore points, all that are named or none")), func(ctx context.Context, p auth.Principal, in *remove) (view.Removal, error) {
+	on(a, long(change(http.MethodPost, "removePoints", "/points/remove", "Remove restore points, all that are Named or none")), func(ctx context.Context, p auth.Principal, in *remove) (view.Removal, error) {
 		return a.Control.RemovePoints(ctx, p, in.Body)
 	})
 }
@@ -63,14 +63,14 @@ func (a *api) registerRepositories() {
 		all, err := a.Control.Repositories(ctx, p)
 		return view.List[view.Repository]{Items: all}, err
 	})
-	on(a, get("repository", "/repositories/{name}", "A repository, looked at now"), func(ctx context.Context, p auth.Principal, in *named) (view.Repository, error) {
+	on(a, get("repository", "/repositories/{name}", "A repository, looked at now"), func(ctx context.Context, p auth.Principal, in *Named) (view.Repository, error) {
 		return a.Control.Repository(ctx, p, in.Name)
 	})
 	type add struct{ Body view.AddRepository }
 	on(a, change(http.MethodPost, "addRepository", "/repositories", "Declare a repository, and open or make it"), func(ctx context.Context, p auth.Principal, in *add) (view.Connected, error) {
 		return a.Control.AddRepository(ctx, p, in.Body)
 	})
-	done(a, change(http.MethodDelete, "removeRepository", "/repositories/{name}", "Forget a repository that nothing uses; what is stored in it stays"), func(ctx context.Context, p auth.Principal, in *named) error {
+	done(a, change(http.MethodDelete, "removeRepository", "/repositories/{name}", "Forget a repository that nothing uses; what is stored in it stays"), func(ctx context.Context, p auth.Principal, in *Named) error {
 		return a.Control.RemoveRepository(ctx, p, in.Name)
 	})
 }

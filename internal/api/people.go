@@ -83,7 +83,7 @@ func (a *api) registerPeople() {
 			return nil, a.problem(ctx, err)
 		}
 		t := issued.Token
-		return &answer[view.SignedIn]{view.SignedIn{Token: string(issued.Secret), User: t.User, Role: string(t.Role), Expires: t.Expires}}, nil
+		return &answer[view.SignedIn]{view.SignedIn{Token: issued.Secret.Reveal(), User: t.User, Role: string(t.Role), Expires: t.Expires}}, nil
 	})
 	done(a, change(http.MethodPost, "signOut", "/sign-out", "End the token"), func(ctx context.Context, p auth.Principal, _ *none) error {
 		return a.Auth.SignOut(ctx, p)

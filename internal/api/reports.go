@@ -13,7 +13,7 @@ import (
 
 // slaReport is the input of reports.
 type slaReport struct {
-	named
+	Named
 	Period    string `query:"period" enum:"daily,weekly,monthly" required:"true"`
 	From      string `query:"from" format:"date" doc:"first day of the oldest period; the last 14 days, 12 weeks or 12 months when neither is given"`
 	To        string `query:"to" format:"date" doc:"first day of the newest period"`

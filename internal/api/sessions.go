@@ -17,8 +17,8 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/view"
 )
 
-// sessionFilter says which sessions are wanted.
-type sessionFilter struct {
+// SessionFilter says which sessions are wanted.
+type SessionFilter struct {
 	Policy  string    `query:"policy"`
 	VM      string    `query:"vm" doc:"id of a machine that has a share in it"`
 	Type    []string  `query:"type,explode" enum:"policy,snapshot,healthCheck,retention,removal"`
@@ -28,7 +28,7 @@ type sessionFilter struct {
 	To      time.Time `query:"to" doc:"queued before it"`
 }
 
-func (f sessionFilter) filter() store.Filter {
+func (f SessionFilter) filter() store.Filter {
 	all := store.Filter{Policy: f.Policy, VM: holdfast.ResourceID(f.VM), From: f.From, To: f.To}
 	for _, t := range f.Type {
 		all.Types = append(all.Types, holdfast.SessionType(t))
@@ -42,26 +42,26 @@ func (f sessionFilter) filter() store.Filter {
 	return all
 }
 
-// sessionID is the input of operations on one session.
-type sessionID struct {
+// SessionID is the input of operations on one session.
+type SessionID struct {
 	ID string `path:"id"`
 }
 
 // afterLine is the input of what follows a session.
 type afterLine struct {
-	sessionID
+	SessionID
 	After int64 `query:"after" minimum:"0" doc:"number of the last line that is known"`
 }
 
 func (a *api) registerSessions() {
 	type filtered struct {
-		sessionFilter
-		paged
+		SessionFilter
+		Paged
 	}
 	on(a, get("sessions", "/sessions", "Sessions, the newest first"), func(ctx context.Context, p auth.Principal, in *filtered) (view.List[view.Session], error) {
 		return a.Control.Sessions(ctx, p, in.filter(), in.Limit, in.After)
 	})
-	on(a, get("sessionStatistics", "/sessions/statistics", "How sessions went; the last thirty days when nothing else is asked for"), func(ctx context.Context, p auth.Principal, in *sessionFilter) (view.Statistics, error) {
+	on(a, get("sessionStatistics", "/sessions/statistics", "How sessions went; the last thirty days when nothing else is asked for"), func(ctx context.Context, p auth.Principal, in *SessionFilter) (view.Statistics, error) {
 		return a.Control.Statistics(ctx, p, in.filter())
 	})
 	stream(a, get("exportSessions", "/sessions/export", "Sessions as CSV, a line for each machine of each"), "text/csv",
@@ -76,14 +76,14 @@ func (a *api) registerSessions() {
 				}
 			}, nil
 		})
-	on(a, get("session", "/sessions/{id}", "A session with the share of each machine"), func(ctx context.Context, p auth.Principal, in *sessionID) (view.Session, error) {
+	on(a, get("session", "/sessions/{id}", "A session with the share of each machine"), func(ctx context.Context, p auth.Principal, in *SessionID) (view.Session, error) {
 		return a.Control.Session(ctx, p, holdfast.RunID(in.ID))
 	})
 	on(a, get("sessionLog", "/sessions/{id}/log", "Lines of a session's log"), func(ctx context.Context, p auth.Principal, in *afterLine) (view.List[holdfast.LogLine], error) {
 		lines, err := a.Control.Log(ctx, p, holdfast.RunID(in.ID), in.After)
 		return view.List[holdfast.LogLine]{Items: lines}, err
 	})
-	on(a, long(change(http.MethodPost, "stopSession", "/sessions/{id}/stop", "Stop a session: points that are durable stay")), func(ctx context.Context, p auth.Principal, in *sessionID) (view.Session, error) {
+	on(a, long(change(http.MethodPost, "stopSession", "/sessions/{id}/stop", "Stop a session: points that are durable stay")), func(ctx context.Context, p auth.Principal, in *SessionID) (view.Session, error) {
 		return a.Control.StopSession(ctx, p, holdfast.RunID(in.ID))
 	})
 	stream(a, get("watchSession", "/sessions/{id}/watch", "Follow a session until it ends: events session (as /sessions/{id}) and log (a line of its log)"), "text/event-stream",

@@ -117,8 +117,15 @@ func (p *plant) openQueue(ctx context.Context) (err error) {
 	return err
 }
 
-// quieter is a log of the queue, which tells of its own business at the level of warnings.
-func quieter(log *slog.Logger) *slog.Logger { return log.With("part", "queue") }
+// quieter is a log of the queue, which tells of its own business every few seconds: of that only warnings are of use.
+func quieter(log *slog.Logger) *slog.Logger { return slog.New(warnings{log.With("part", "queue").Handler()}) }
+
+type warnings struct{ slog.Handler }
+
+// Enabled implements slog.Handler.
+func (w warnings) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= slog.LevelWarn && w.Handler.Enabled(ctx, level)
+}
 
 // build makes what the handlers are.
 func (p *plant) build(context.Context) (err error) {
