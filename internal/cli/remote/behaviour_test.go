@@ -2,6 +2,7 @@ package remote_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -10,8 +11,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/cost"
+	"github.com/holdfast-backup/holdfast/internal/document"
+	"github.com/holdfast-backup/holdfast/internal/preview"
 	"github.com/holdfast-backup/holdfast/internal/view"
 )
 
@@ -224,8 +229,8 @@ func TestApply_Again(t *testing.T) {
 	w.set("POST /documents/plan", same)
 	w.set("POST /documents/apply", view.Applied{Plan: same, Repositories: []view.Connected{}})
 	line := w.lineOf("apply -f FOLDER/policies.yaml")
-	w.run(line...).must(t, 0, "Nothing to do")
-	if in := body[view.Proposal](w, "POST /documents/apply"); in.Secrets["repository/hot"] != secret { // the password may be a new one
+	w.run(append(line, "--secrets")...).must(t, 0, "Nothing to do")
+	if in := body[view.Proposal](w, "POST /documents/apply"); in.Secrets["repository/hot"] != secret {
 		t.Errorf("%+v", in.Secrets)
 	}
 	if err := os.Remove(filepath.Join(w.folder, "repository-password")); err != nil {
@@ -394,4 +399,59 @@ func TestVMList_Whom(t *testing.T) {
 	}
 	stranger := newStrangerWorld(t)
 	stranger.run("vm", "list", "--json").must(t, 2, `"field":"azure"`, "--azure is missing", "holdfast login")
+}
+
+// TestPreview proves that the server's preview of a policy looks as one of documents does, event by event and drawn; and that one that
+// cannot go on is told as a failure.
+func TestPreview(t *testing.T) {
+	w := newWorld(t)
+	for _, args := range [][]string{{"--days", "10"}, {"--days", "10", "--json"}} {
+		offline := w.run(append([]string{"policy", "preview", "-f", "../../../examples/policies", "--inventory", w.file("inventory.json", machines), "--from", "2026-03-02"}, args...)...)
+		offline.must(t, 0, "gold of the shop")
+		w.set("GET /policies/nightly/preview", exampleSummary(t, 10))
+		w.set("GET /policies/nightly/preview/events", func(out http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(out, offline.out) })
+		if a := w.run(append([]string{"policy", "preview", "nightly"}, args...)...); a.out != offline.out || a.code != 0 {
+			t.Errorf("%v: exit %d\n%s%s\nexpected\n%s", args, a.code, a.out, a.errs, offline.out)
+		}
+	}
+	if got := w.asked("GET /policies/nightly/preview/events")[0].query; got != "days=10" {
+		t.Errorf("asked for %s", got)
+	}
+	w.set("GET /policies/nightly/preview/events", func(out http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(out, `{"event":"run"}`+"\n"+`{"error":{"kind":"conflict","detail":"the documents were changed"}}`+"\n")
+	})
+	w.run("policy", "preview", "nightly", "--json").must(t, 5, `{"event":"run"}`+"\n", `"message":"the documents were changed"`)
+}
+
+const machines = `{"at":"2026-03-02T00:00:00Z","zonal":[],"vms":[{"id":"/subscriptions/s/resourceGroups/shop/providers/Microsoft.Compute/virtualMachines/web-1","name":"web-1","region":"westeurope","tags":{"env":"prod"},
+	"disks":[{"lun":"os","name":"web-1-os","sizeBytes":4294967296}]}]}`
+
+// exampleSummary is a preview of the examples.
+func exampleSummary(t *testing.T, days int) preview.Summary {
+	t.Helper()
+	files, err := document.Load("../../../examples/policies")
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := preview.Input{Assumptions: cost.DefaultAssumptions()}
+	if in.Documents, _, err = document.Read(files...); err != nil {
+		t.Fatal(err)
+	}
+	if in.Prices, err = cost.BuiltIn(); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal([]byte(machines), &in.Inventory); err != nil {
+		t.Fatal(err)
+	}
+	from := time.Date(2026, time.March, 2, 0, 0, 0, 0, time.UTC)
+	p, err := preview.New(in, from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range p.Run(from.AddDate(0, 0, days)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return p.Summary()
 }

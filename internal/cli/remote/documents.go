@@ -83,8 +83,9 @@ The files may be a part of what is in force; with --prune they are all of it, an
 // applyFlags say how a proposal is put in force.
 type applyFlags struct {
 	proposalFlags
-	yes  bool
-	keep bool // what is in force stays as it is: the proposal may only add to it
+	yes     bool
+	secrets bool // those of documents that stay as they are, too
+	keep    bool // what is in force stays as it is: the proposal may only add to it
 }
 
 func (c *commands) applyCommand() *cobra.Command {
@@ -96,12 +97,15 @@ the command asks, elsewhere it wants --yes. When somebody else changes what is i
 command says so. What is in force already is left as it is: a second run changes nothing.
 
 Secrets that documents name by file or environment are looked up on this machine and handed to the server, which seals them; those in a vault
-the server fetches itself. A repository that is made has a recovery code, which is shown once.`,
+the server fetches itself. Of documents that stay as they are it has them already: after a password was changed, hand it over with --secrets. A
+repository that is made has a recovery code, which is shown once.`,
 		Example: `  holdfast apply -f policies.yaml
+  holdfast apply -f repositories.yaml --secrets
   holdfast apply -f policies/ -f repositories.yaml --prune --yes`,
 	}
 	o.add(cmd)
 	yesFlag(cmd, &o.yes)
+	cmd.Flags().BoolVar(&o.secrets, "secrets", false, "hand over the secrets of documents that stay as they are, too")
 	return c.asking(cmd, func(ctx context.Context, server *client.Client, _ []string) error { return c.apply(ctx, server, o) })
 }
 
@@ -123,7 +127,7 @@ func (c *commands) apply(ctx context.Context, server *client.Client, o applyFlag
 			return err
 		}
 	}
-	if proposal.Secrets, err = c.secrets(files, plan.Changes); err != nil {
+	if proposal.Secrets, err = c.secrets(files, plan.Changes, o.secrets); err != nil {
 		return err
 	}
 	if plan.Changed() {
@@ -132,7 +136,7 @@ func (c *commands) apply(ctx context.Context, server *client.Client, o applyFlag
 		}
 	}
 	applied := view.Applied{Plan: plan, Repositories: []view.Connected{}}
-	if plan.Changed() || len(proposal.Secrets) > 0 { // a password may have changed where no document did
+	if plan.Changed() || len(proposal.Secrets) > 0 {
 		proposal.Base = &plan.Base
 		if applied, err = server.Apply(ctx, proposal); err != nil {
 			return withConflictHint(err)
@@ -163,11 +167,11 @@ func withConflictHint(err error) error {
 // tellApplied says what was put in force, and shows what is shown once.
 func tellApplied(w io.Writer, a view.Applied) error {
 	counts := countVerbs(a.Changes)
+	done := fmt.Sprintf("Done: %d created, %d updated, %d removed.", counts[view.Create], counts[view.Update], counts[view.Remove])
 	if !a.Changed() {
-		_, err := fmt.Fprintf(w, "Nothing to do: what the files hold is in force (%s).\n", cli.Count(counts[view.Unchanged], "document"))
-		return err
+		done = "Nothing to do: what the files hold is in force."
 	}
-	if _, err := fmt.Fprintf(w, "Done: %d created, %d updated, %d removed.\n", counts[view.Create], counts[view.Update], counts[view.Remove]); err != nil {
+	if _, err := fmt.Fprintln(w, done); err != nil {
 		return err
 	}
 	for _, r := range a.Repositories {

@@ -1,7 +1,10 @@
 package remote
 
 import (
+	"bufio"
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -432,5 +435,28 @@ func (c *commands) preview(ctx context.Context, server *client.Client, name stri
 		return err
 	}
 	defer func() { err = errors.Join(err, events.Close()) }()
-	return c.copyOut(events)
+	return c.copyEvents(events)
 }
+
+// copyEvents copies events, a line each. A server that cannot go on says so in the last one.
+func (c *commands) copyEvents(events io.Reader) error {
+	out := bufio.NewWriter(c.console.Out)
+	lines := bufio.NewScanner(events)
+	lines.Buffer(nil, eventMax)
+	for lines.Scan() {
+		var failed struct{ Error *client.Problem }
+		if text := lines.Bytes(); bytes.HasPrefix(text, []byte(`{"error":`)) && json.Unmarshal(text, &failed) == nil && failed.Error != nil {
+			return errors.Join(out.Flush(), &holdfast.Error{Kind: failed.Error.Kind, Message: failed.Error.Detail, Hint: failed.Error.Hint})
+		}
+		if _, err := fmt.Fprintf(out, "%s\n", lines.Bytes()); err != nil {
+			return err
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return errors.Join(out.Flush(), brokenOff(err))
+	}
+	return out.Flush()
+}
+
+// eventMax bounds the line of an event.
+const eventMax = 1 << 20

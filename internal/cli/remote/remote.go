@@ -152,9 +152,13 @@ func (c *commands) copyOut(from io.Reader) error {
 		_, err = io.Copy(c.console.Out, from)
 	}
 	if err != nil {
-		return holdfast.Wrap(holdfast.KindUnavailable, err, "the server's answer broke off").WithHint("what was written is not all; run the command again")
+		return brokenOff(err)
 	}
 	return nil
+}
+
+func brokenOff(err error) error {
+	return holdfast.Wrap(holdfast.KindUnavailable, err, "the server's answer broke off").WithHint("what was written is not all; run the command again")
 }
 
 // shownLineMax bounds a line that is shown on a terminal.

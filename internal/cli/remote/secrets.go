@@ -46,15 +46,16 @@ func (c *commands) lookUp(s document.Secret) (secret string, there bool, err err
 	return "", false, nil
 }
 
-// secrets looks up what files declare. A secret of a document that stays as it is may be missing here: the server has it.
-func (c *commands) secrets(files []document.File, changes []view.Change) (map[string]string, error) {
+// secrets looks up what files declare: the secrets of documents that change, and on wish those of all. What stays as it is needs none, since
+// the server has it.
+func (c *commands) secrets(files []document.File, changes []view.Change, all bool) (map[string]string, error) {
 	found := map[string]string{}
 	for _, s := range document.Secrets(files...) {
+		if !all && unchanged(changes, s) {
+			continue
+		}
 		secret, there, err := c.lookUp(s)
 		if err != nil {
-			if unchanged(changes, s) {
-				continue
-			}
 			return nil, err
 		}
 		if there {
