@@ -141,6 +141,8 @@ func TestBadInput(t *testing.T) {
 		"session export --format csv --json":                           {2, "exclude each other"},
 		"point list --kind tape":                                       {2, "snapshot, backup, archive"},
 		"point remove":                                                 {2, "needs a ID"},
+		"point remove p-1":                                             {2, "--yes is missing"},
+		"vm list --azure azure.yaml --gone":                            {2, "--azure and --gone exclude each other"},
 		"sla report gold":                                              {2, "--period is missing"},
 		"sla report gold --period yearly":                              {2, "daily, weekly, monthly"},
 		"sla report gold --period daily --csv --json":                  {2, "exclude each other"},
@@ -165,6 +167,11 @@ func TestBadInput(t *testing.T) {
 	for _, changing := range []string{"POST /documents/apply", "DELETE /policies/nightly", "POST /repositories"} {
 		if n := len(w.asked(changing)); n > 0 {
 			t.Errorf("%s was asked %d times", changing, n)
+		}
+	}
+	for _, r := range w.asked("POST /points/remove") {
+		if !strings.Contains(r.body, `"dryRun":true`) {
+			t.Errorf("points were removed: %s", r.body)
 		}
 	}
 }
@@ -363,6 +370,34 @@ func TestWatch_BrokenConnection(t *testing.T) {
 	w.run("session", "watch", "s-1").must(t, 1, "does not answer")
 }
 
+// TestWatch_Progress proves that people are told how far each machine is.
+func TestWatch_Progress(t *testing.T) {
+	w := newWorld(t)
+	times := 0
+	w.set("GET /sessions/s-1/watch", func(out http.ResponseWriter, in *http.Request) {
+		if times++; times > 8 { // each new connection takes a second
+			watched("s-1", holdfast.OutcomeSuccess)(out, in)
+			return
+		}
+		s := shares(session("s-1", ""))
+		s.Machines[0].Progress.Done = int64(times) << 28
+		events(nil, s)(out, in)
+	})
+	for _, line := range []string{"session watch s-1", "policy run nightly --wait"} {
+		times = 0
+		if a := w.run(strings.Fields(line)...); a.code != 0 || !strings.Contains(a.errs, "web-1 read: 1.50 GiB of 4.00 GiB (37 %)\n") {
+			t.Errorf("%s: exit %d\n%s", line, a.code, a.errs)
+		}
+	}
+}
+
+// TestLog_OutOfOrder proves that a log whose numbers do not rise is refused: its pages would never end.
+func TestLog_OutOfOrder(t *testing.T) {
+	w := newWorld(t)
+	w.set("GET /sessions/s-1/log", fixed(logLines(1, 2)...))
+	w.run("session", "log", "s-1").must(t, 1, "not in order")
+}
+
 // TestWait proves that the exit code of commands that wait is that of the sessions, and that who ends the command is told that they go on.
 func TestWait(t *testing.T) {
 	for outcome, code := range map[holdfast.Outcome]int{holdfast.OutcomeSuccess: 0, holdfast.OutcomeWarning: 0, holdfast.OutcomeError: 1, holdfast.OutcomeStopped: 1} {
@@ -393,8 +428,9 @@ func TestVMList_Whom(t *testing.T) {
 	w.run("vm", "list", "--azure", "azure.yaml").must(t, 0, "the cloud was asked")
 	w.getenv["HOLDFAST_AZURE"] = "azure.yaml"
 	w.run("vm", "list").must(t, 0, "the cloud was asked")
+	w.run("vm", "list", "--gone").must(t, 0, "its tag env is prod")
 	w.run("vm", "list", "--server", w.server.URL, "--unprotected", "--search", "web").must(t, 0, "its tag env is prod")
-	if got := w.asked("GET /machines")[1].query; got != "limit=500&search=web&unprotected=true" {
+	if got := w.asked("GET /machines")[2].query; got != "limit=500&search=web&unprotected=true" {
 		t.Errorf("asked for %s", got)
 	}
 	stranger := newStrangerWorld(t)

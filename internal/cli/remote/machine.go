@@ -51,7 +51,7 @@ func (c *commands) alsoListMachines(offline *cobra.Command) {
 	cloud := offline.RunE
 	offline.Short = "List virtual machines: those of the server with who protects them, or those that an account sees"
 	offline.Long = `List virtual machines. With --azure or HOLDFAST_AZURE the cloud is asked, and the machines are those that the account sees. Otherwise, and
-always with --server or --login, the server is asked that you are signed in to: each machine with its region, the policy that protects it, why that
+always with a flag that is about the server, the server is asked that you are signed in to: each machine with its region, the policy that protects it, why that
 one or why none, and when its newest good point was made.`
 	offline.Example += `
   holdfast vm list
@@ -66,7 +66,9 @@ one or why none, and when its newest good point was made.`
 	flags.BoolVar(&filter.Gone, "gone", false, "of the server: those that were deleted as well")
 	limitFlag(offline, &limit, 1000)
 	offline.RunE = func(cmd *cobra.Command, args []string) error {
-		if c.asksCloud(cmd) {
+		if inCloud, err := c.asksCloud(cmd); err != nil {
+			return err
+		} else if inCloud {
 			return cloud(cmd, args)
 		}
 		if err := checkLimit(limit); err != nil {
@@ -96,14 +98,17 @@ func (c *commands) knowsWhom(cmd *cobra.Command) error {
 }
 
 // asksCloud reports whether vm list is to ask the cloud: since it was given one, and nothing says that a server is meant.
-func (c *commands) asksCloud(cmd *cobra.Command) bool {
-	if cmd.Flags().Changed("azure") {
-		return true
+func (c *commands) asksCloud(cmd *cobra.Command) (bool, error) {
+	ofServer := ""
+	for _, flag := range []string{"server", "login", "policy", "region", "search", "unprotected", "gone", "limit"} {
+		if cmd.Flags().Changed(flag) {
+			ofServer = flag
+		}
 	}
-	if cmd.Flags().Changed("server") || cmd.Flags().Changed("login") {
-		return false
+	if cmd.Flags().Changed("azure") && ofServer != "" {
+		return false, holdfast.Errorf(holdfast.KindInvalid, "--azure and --%s exclude each other", ofServer).WithField(ofServer).WithHint("leave --azure away to ask the server")
 	}
-	return c.getenv("HOLDFAST_AZURE") != ""
+	return cmd.Flags().Changed("azure") || ofServer == "" && c.getenv("HOLDFAST_AZURE") != "", nil
 }
 
 func (c *commands) listMachines(ctx context.Context, server *client.Client, filter client.MachineFilter, limit int) error {
