@@ -36,6 +36,8 @@ type Repositories interface {
 
 // Secrets keeps passwords, sealed.
 type Secrets interface {
+	// Secret returns a secret; KindNotFound when there is none.
+	Secret(ctx context.Context, name string) (string, error)
 	Put(ctx context.Context, tx database.Tx, name, secret string) error
 	Remove(ctx context.Context, tx database.Tx, name string) error
 }

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"slices"
 	"strings"
@@ -329,6 +330,11 @@ func (c *Control) connect(ctx context.Context, read proposed, secrets map[string
 		if known && old == spec && !given {
 			continue
 		}
+		if !given {
+			if err := c.drawPassword(ctx, spec); err != nil {
+				return nil, err
+			}
+		}
 		one, err := c.config.Repositories.Connect(ctx, spec, secrets[secretRepository+spec.Name])
 		if err != nil {
 			return nil, fmt.Errorf("the repository %s: %w", spec.Name, err)
@@ -336,6 +342,21 @@ func (c *Control) connect(ctx context.Context, read proposed, secrets map[string
 		all = append(all, one)
 	}
 	return all, nil
+}
+
+// drawPassword gives a repository a password of its own where its document names no other way to open it. It is kept before it is used, so that
+// what was made under it can be opened whatever happens in between.
+func (c *Control) drawPassword(ctx context.Context, spec holdfast.RepositorySpec) error {
+	if !spec.Encrypted || spec.KeyID != "" || spec.Password != (holdfast.SecretSource{}) {
+		return nil
+	}
+	name := secretRepository + spec.Name
+	if _, err := c.config.Secrets.Secret(ctx, name); !holdfast.IsKind(err, holdfast.KindNotFound) {
+		return err
+	}
+	return c.config.Database.Write(ctx, func(ctx context.Context, tx database.Tx) error {
+		return c.config.Secrets.Put(ctx, tx, name, rand.Text()+rand.Text())
+	})
 }
 
 // put writes down what changed, and lets the scheduler follow.

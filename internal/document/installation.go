@@ -299,16 +299,13 @@ func (p *page) checkRedundancy(spec holdfast.RepositorySpec, scheme string) {
 	}
 }
 
-// checkOpening wants one way to open an encrypted repository, and none where there is nothing to open.
+// checkOpening wants one way at the most to open an encrypted repository, and none where there is nothing to open. Where none is given the
+// server draws a password.
 func (p *page) checkOpening(spec holdfast.RepositorySpec) {
 	password, key := spec.Password != (holdfast.SecretSource{}), spec.KeyID != ""
 	switch {
-	case spec.Encrypted && password == key:
-		text := "missing: nothing says what opens the repository"
-		if key {
-			text = "given together with vaultKey"
-		}
-		p.wrong("passwordFrom", "passwordFrom or vaultKey, or encrypted: false", "%s", text)
+	case spec.Encrypted && password && key:
+		p.wrong("passwordFrom", "passwordFrom or vaultKey, or neither", "given together with vaultKey")
 	case !spec.Encrypted && (password || key):
 		p.wrong("encrypted", "true, or neither passwordFrom nor vaultKey", "the repository is not encrypted, but something is to open it")
 	}

@@ -96,7 +96,7 @@ func TestRead_TellsEveryMistake(t *testing.T) {
 	for _, m := range mistakes {
 		fields = append(fields, m.Field)
 	}
-	if got := strings.Join(fields, " "); got != "passwordFrom password name target snapshots.daily.every snapshots.daily.keep" {
+	if got := strings.Join(fields, " "); got != "password name target snapshots.daily.every snapshots.daily.keep" {
 		t.Errorf("%s\n%v", got, err)
 	}
 }

@@ -181,7 +181,6 @@ func TestRead_Refuses(t *testing.T) {
 		{"kind: Repository\nname: x\nurl: azblob://a/b\nregion: westeurope\ntier: archive\nredundancy: ZRS\nencrypted: false", "6:1: redundancy: accounts of redundancy ZRS have no tier archive", "LRS or GRS"},
 		{"kind: Repository\nname: x\nurl: /srv\nimmutable: true\nencrypted: false", "4:1: immutable: a folder cannot lock what it holds", "version-level"},
 		{"kind: Repository\nname: x\nurl: azblob://a/b\nregion: westeurope\ntier: archive\nimmutable: true\nencrypted: false", "6:1: immutable: what lies in tier archive cannot have its locks moved, which repositories need", "another tier"},
-		{"kind: Repository\nname: x\nurl: /srv", "1:1: passwordFrom: missing: nothing says what opens the repository", "vaultKey"},
 		{"kind: Repository\nname: x\nurl: /srv\nvaultKey: https://v.vault.azure.net/keys/k\npasswordFrom: {file: f}", "5:1: passwordFrom: given together with vaultKey", "vaultKey"},
 		{"kind: Repository\nname: x\nurl: /srv\nencrypted: false\npasswordFrom: {file: f}", "4:1: encrypted: the repository is not encrypted, but something is to open it", "true, or"},
 		{"kind: Repository\nname: x\nurl: /srv\nvaultKey: https://v.vault.azure.net/secrets/k", `4:1: vaultKey: "https://v.vault.azure.net/secrets/k" is not the address of one of a vault's keys`, "https://VAULT/keys/NAME"},

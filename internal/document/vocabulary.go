@@ -205,7 +205,7 @@ var vocabulary = map[string]term{
 	"repository.encrypted":   {says: "false: what is stored can be read without a key", otherwise: true},
 	"repository.immutable":   {says: "true: objects are locked until the retention of what needs them ends, in a container with version-level immutability"},
 	"repository.concurrency": {says: "how many machines' backups are written at once; 0: no limit of its own", otherwise: 0, low: number(0), high: number(concurrencyMax)},
-	"passwordFrom":           {says: "where the password is found: exactly one of file, environment and vaultSecret", one: true},
+	"passwordFrom":           {says: "where the password is found: exactly one of file, environment and vaultSecret; left out, and without vaultKey: the server draws one, and tells a recovery code once", one: true},
 	"repository.vaultKey":    {says: "the vault key that opens it, instead of a password: https://VAULT/keys/NAME", pattern: `^https://[^/]+/keys/[^/]+$`},
 	"secret.file":            {says: "a file whose first line is the password; relative to this file"},
 	"secret.environment":     {says: "the name of an environment variable"},

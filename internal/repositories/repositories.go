@@ -236,20 +236,38 @@ func (r *Repositories) Connect(ctx context.Context, spec holdfast.RepositorySpec
 	if err != nil {
 		return c, err
 	}
-	if err := r.own(ctx, opened, spec); err != nil {
+	info, err := opened.Info(ctx)
+	if err != nil {
 		return c, err
 	}
-	if c.Created && spec.Encrypted {
-		change, err := opened.AddSlot(ctx, repo.NewSlot{Label: "recovery code", RecoveryCode: true})
-		if err != nil {
+	c.ID = info.ID
+	if fresh := opened.Ownership().Owner == "" && info.Points == 0; fresh && spec.Encrypted {
+		if c.RecoveryCode, err = recoveryCode(ctx, opened); err != nil {
 			return c, err
 		}
-		c.RecoveryCode = change.RecoveryCode
 	}
-	info, err := opened.Info(ctx)
-	c.ID = info.ID
+	err = r.own(ctx, opened, spec)
 	r.Forget(spec.Name) // it is opened anew under the new password
 	return c, err
+}
+
+// recoveryLabel names the slot of the code on paper.
+const recoveryLabel = "recovery code"
+
+// recoveryCode draws a code that opens a repository which nobody owns yet, in place of one that was drawn and perhaps never told.
+func recoveryCode(ctx context.Context, opened *repo.Repository) (string, error) {
+	keys, err := opened.Keys(ctx)
+	if err != nil {
+		return "", err
+	}
+	slot := repo.NewSlot{Label: recoveryLabel, RecoveryCode: true}
+	for _, s := range keys.Slots {
+		if s.Current && s.Label == recoveryLabel {
+			slot.Replaces, slot.Label = s.ID, recoveryLabel+" 2"
+		}
+	}
+	change, err := opened.AddSlot(ctx, slot)
+	return change.RecoveryCode, err
 }
 
 // create makes a repository where there is none.

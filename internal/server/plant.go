@@ -118,7 +118,9 @@ func (p *plant) openQueue(ctx context.Context) (err error) {
 }
 
 // quieter is a log of the queue, which tells of its own business every few seconds: of that only warnings are of use.
-func quieter(log *slog.Logger) *slog.Logger { return slog.New(warnings{log.With("part", "queue").Handler()}) }
+func quieter(log *slog.Logger) *slog.Logger {
+	return slog.New(warnings{log.With("part", "queue").Handler()})
+}
 
 type warnings struct{ slog.Handler }
 

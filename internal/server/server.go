@@ -47,6 +47,7 @@ type Server struct {
 	discovery *discover.Discovery
 	lookout   *lookout
 	scheduler *scheduler.Scheduler
+	people    *auth.Service
 	http      *http.Server
 	listener  net.Listener
 	nudged    chan struct{}
@@ -73,7 +74,7 @@ func Start(ctx context.Context, config Config) (*Server, error) {
 		config.Queues = []string{AllQueues}
 	}
 	s := &Server{config: config, nudged: make(chan struct{}, 1), failed: make(chan error, 1), stop: func() {}}
-	for _, step := range []func(context.Context) error{s.makeFolder, s.openPlant, s.build, s.listen, s.run} {
+	for _, step := range []func(context.Context) error{s.makeFolder, s.openPlant, s.build, s.listen, s.firstAdministrator, s.run} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, s.Close(ctx))
 		}
@@ -109,9 +110,7 @@ func (s *Server) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.firstAdministrator(ctx, people); err != nil {
-		return err
-	}
+	s.people = people
 	handler, _ := api.New(api.Config{
 		Control: asks, Auth: people, Database: p.db, Sealer: p.keys, Clock: c.Clock, Log: c.Log, Version: c.Tool, Installation: p.installation,
 	})
@@ -129,9 +128,9 @@ const (
 	hashesAtOnce = 2
 )
 
-// firstAdministrator makes the administrator of a database without people, with a random password in a file.
-func (s *Server) firstAdministrator(ctx context.Context, people *auth.Service) error {
-	all, err := people.Users(ctx)
+// firstAdministrator makes the administrator of a database without people, with a random password in a file. Who sees the file can sign in.
+func (s *Server) firstAdministrator(ctx context.Context) error {
+	all, err := s.people.Users(ctx)
 	if err != nil || len(all) > 0 {
 		return err
 	}
@@ -141,7 +140,7 @@ func (s *Server) firstAdministrator(ctx context.Context, people *auth.Service) e
 	if err != nil {
 		return err
 	}
-	_, err = people.AddUser(ctx, name, auth.RoleAdministrator, password)
+	_, err = s.people.AddUser(ctx, name, auth.RoleAdministrator, password)
 	if holdfast.IsKind(err, holdfast.KindConflict) {
 		return nil // another server of this database was faster
 	}
