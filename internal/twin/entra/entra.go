@@ -75,7 +75,11 @@ type Service struct {
 	mu           sync.Mutex
 	applications map[string]Application // guarded by mu; by lower-cased client id
 	lifetime     time.Duration          // guarded by mu
+	signed       map[string]tokenClaims // guarded by mu; of tokens whose signature was found to be ours
 }
+
+// signedMax bounds how many tokens are remembered: far more than there are callers.
+const signedMax = 1_000
 
 // New returns a service without applications. It makes the signing key if KeyFile does not exist.
 func New(config Config) (*Service, error) {
@@ -90,7 +94,7 @@ func New(config Config) (*Service, error) {
 		return nil, err
 	}
 	digest := sha256.Sum256(x509.MarshalPKCS1PublicKey(&key.PublicKey))
-	s := &Service{config: config, key: key, keyID: base64.RawURLEncoding.EncodeToString(digest[:20]), applications: map[string]Application{}}
+	s := &Service{config: config, key: key, keyID: base64.RawURLEncoding.EncodeToString(digest[:20]), applications: map[string]Application{}, signed: map[string]tokenClaims{}}
 	s.SetLifetime(config.Lifetime)
 	return s, nil
 }
@@ -154,9 +158,7 @@ func (s *Service) Verify(r *http.Request, audiences ...string) (Claims, error) {
 	if !strings.EqualFold(scheme, "Bearer") || raw == "" {
 		return Claims{}, s.refuse("AuthenticationFailedInvalidHeader", "Authentication failed. The 'Authorization' header is provided in an invalid format.")
 	}
-	var claims tokenClaims
-	_, err := jwt.NewParser(jwt.WithValidMethods([]string{"RS256"}), jwt.WithoutClaimsValidation()).
-		ParseWithClaims(raw, &claims, func(*jwt.Token) (any, error) { return &s.key.PublicKey, nil })
+	claims, err := s.signedClaims(raw)
 	if err != nil {
 		return Claims{}, s.refuse("InvalidAuthenticationToken", "The access token is invalid.")
 	}
@@ -175,6 +177,28 @@ func (s *Service) Verify(r *http.Request, audiences ...string) (Claims, error) {
 	return Claims{
 		Principal: claims.ObjectID, ClientID: claims.ApplicationID, TenantID: claims.TenantID, Audience: audience, Expires: claims.ExpiresAt.Time,
 	}, nil
+}
+
+// signedClaims returns what a token says that we signed. Callers show the same token thousands of times, and its signature stays what it is.
+func (s *Service) signedClaims(raw string) (tokenClaims, error) {
+	s.mu.Lock()
+	claims, known := s.signed[raw]
+	s.mu.Unlock()
+	if known {
+		return claims, nil
+	}
+	_, err := jwt.NewParser(jwt.WithValidMethods([]string{"RS256"}), jwt.WithoutClaimsValidation()).
+		ParseWithClaims(raw, &claims, func(*jwt.Token) (any, error) { return &s.key.PublicKey, nil })
+	if err != nil {
+		return claims, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.signed) >= signedMax {
+		clear(s.signed)
+	}
+	s.signed[raw] = claims
+	return claims, nil
 }
 
 func (s *Service) refuse(code, message string) *Refusal {
