@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -20,11 +21,13 @@ const callsAtMost = 80
 type crashes struct {
 	random *rand.Rand
 	due    []time.Time // in order
-	left   int         // requests until the death that is due; 0 when none is
 	after  bool        // the last request takes effect
-	dead   bool
 	die    func()
-	Died   int
+
+	mu   sync.Mutex // the discovery reads several machines at once
+	left int        // guarded by mu; requests until the death that is due; 0 when none is
+	dead bool       // guarded by mu
+	died int        // guarded by mu; how often
 }
 
 // newCrashes draws the instants of n crashes.
@@ -39,6 +42,8 @@ func newCrashes(seed uint64, n int, from, until time.Time) *crashes {
 
 // arm begins to count when the next crash is due.
 func (c *crashes) arm(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if len(c.due) == 0 || c.due[0].After(now) || c.left > 0 {
 		return
 	}
@@ -46,13 +51,39 @@ func (c *crashes) arm(now time.Time) {
 	c.left, c.after = 1+c.random.IntN(callsAtMost), c.random.IntN(2) == 0
 }
 
-// meet counts a request, and says whether it is the one at which the process dies.
-func (c *crashes) meet() (last bool) {
-	if c.left == 0 {
-		return false
+// fate is what becomes of a request.
+type fate string
+
+const (
+	passes fate = "passes"
+	last   fate = "last"  // the process dies at it
+	fails  fate = "fails" // the process is dead
+)
+
+// meet counts a request, and says what becomes of it.
+func (c *crashes) meet() fate {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.dead:
+		return fails
+	case c.left == 0:
+		return passes
 	}
-	c.left--
-	return c.left == 0
+	if c.left--; c.left > 0 {
+		return passes
+	}
+	c.dead = true
+	c.died++
+	return last
+}
+
+// revive reports whether the process is dead, and lets another one live.
+func (c *crashes) revive() (dead bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	dead, c.dead = c.dead, false
+	return dead
 }
 
 // mortal is the way of a process to the world.
@@ -63,20 +94,18 @@ type mortal struct {
 
 // RoundTrip implements http.RoundTripper.
 func (m mortal) RoundTrip(request *http.Request) (*http.Response, error) {
-	if m.crashes.dead {
-		return nil, errDead
-	}
-	if !m.crashes.meet() {
+	switch m.crashes.meet() {
+	case passes:
 		return m.next.RoundTrip(request)
-	}
-	if m.crashes.after {
-		if response, err := m.next.RoundTrip(request); err == nil {
-			_ = response.Body.Close() // nobody is left to read it
+	case last:
+		if m.crashes.after {
+			if response, err := m.next.RoundTrip(request); err == nil {
+				_ = response.Body.Close() // nobody is left to read it
+			}
 		}
+		m.crashes.die()
+	case fails:
 	}
-	m.crashes.dead = true
-	m.crashes.Died++
-	m.crashes.die()
 	return nil, errDead
 }
 
@@ -90,10 +119,9 @@ func (s *Simulation) live(ctx context.Context, do func(ctx context.Context) erro
 		_ = s.db.Close() // a dead process writes nothing
 	}
 	err = do(alive)
-	if !s.crashes.dead {
+	if !s.crashes.revive() {
 		return false, err
 	}
-	s.crashes.dead = false
 	return true, s.startControlPlane(ctx)
 }
 

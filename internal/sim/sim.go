@@ -10,6 +10,7 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -39,7 +40,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/work"
 )
 
-// Config says what is simulated. All fields but FaultFile and Log are required.
+// Config says what is simulated. All fields but FaultFile, LookEvery and Log are required.
 type Config struct {
 	Folder     string // empty, or of a simulation to be looked at; everything is in it
 	EstateFile string
@@ -47,8 +48,9 @@ type Config struct {
 	From       time.Time
 	Until      time.Time // nothing happens at or after it
 	Seed       uint64
-	FaultFile  string // "" for a cloud that behaves
-	Crashes    int    // how often the control plane dies at a seeded moment, and another one takes over
+	FaultFile  string        // "" for a cloud that behaves
+	Crashes    int           // how often the control plane dies at a seeded moment, and another one takes over
+	LookEvery  time.Duration // between looks at the cloud; 15 minutes when 0, as a server does
 	Log        *slog.Logger
 }
 
@@ -81,6 +83,7 @@ func Start(ctx context.Context, config Config) (*Simulation, error) {
 	if config.Log == nil {
 		config.Log = slog.New(slog.DiscardHandler)
 	}
+	config.LookEvery = cmp.Or(config.LookEvery, lookEvery)
 	s := &Simulation{
 		config: config, clock: clock.NewVirtual(config.From), random: rand.New(rand.NewPCG(config.Seed, 1)),
 		looked: config.From, wrote: config.From, crashes: newCrashes(config.Seed, config.Crashes, config.From, config.Until),
@@ -178,7 +181,7 @@ func (s *Simulation) apply(ctx context.Context) error {
 }
 
 // Died is how often the control plane died so far.
-func (s *Simulation) Died() int { return s.crashes.Died }
+func (s *Simulation) Died() int { return s.crashes.died }
 
 // Close ends the world; its folder stays.
 func (s *Simulation) Close(ctx context.Context) error {
@@ -236,14 +239,9 @@ func (s *Simulation) instant(ctx context.Context) (next time.Time, err error) {
 		s.wrote = s.wrote.Add(writeEvery)
 	}
 	if !s.looked.After(now) {
-		_, err := s.live(ctx, func(ctx context.Context) error {
-			_, err := s.discovery.Look(ctx)
-			return err
-		})
-		if err != nil { // it is looked at again soon
-			s.config.Log.WarnContext(ctx, "the cloud could not be looked at", "error", err)
+		if err := s.look(ctx); err != nil {
+			return next, err
 		}
-		s.looked = s.looked.Add(lookEvery)
 	}
 	for {
 		due, err := s.scheduler.Tick(ctx)
@@ -258,6 +256,29 @@ func (s *Simulation) instant(ctx context.Context) (next time.Time, err error) {
 		if s.failed != nil {
 			return next, s.failed
 		}
+	}
+}
+
+// look lets the discovery look at the cloud. Who takes over from a process that died looks first of all.
+func (s *Simulation) look(ctx context.Context) error {
+	for {
+		var failed error
+		again, err := s.live(ctx, func(ctx context.Context) error {
+			_, failed = s.discovery.Look(ctx)
+			return nil
+		})
+		switch {
+		case err != nil:
+			return err
+		case again:
+			continue
+		case failed != nil: // it is looked at again soon
+			s.config.Log.WarnContext(ctx, "the cloud could not be looked at", "error", failed)
+			s.looked = s.looked.Add(min(lookEvery, s.config.LookEvery))
+		default:
+			s.looked = s.looked.Add(s.config.LookEvery)
+		}
+		return nil
 	}
 }
 
