@@ -58,6 +58,13 @@ SEEDS ?= 50
 sim: ## run histories of the control plane over the twin, with faults and with crashes (long; SEEDS=)
 	HOLDFAST_SIM=$(SEEDS) $(GO) test -count=1 -timeout 4h -v ./internal/sim
 
+# How many days of the large world make sim-quarter lives through.
+DAYS ?= 91
+
+.PHONY: sim-quarter
+sim-quarter: ## let 60 machines in six regions live through a quarter, without faults, and with faults and crashes (long; DAYS=)
+	GOGC=400 HOLDFAST_QUARTER=$(DAYS) $(GO) test -count=1 -timeout 4h -v -run 'World_(IsAsPreviewed|EveryDifference)' ./internal/sim
+
 .PHONY: lint
 lint: $(BIN)/golangci-lint ## run the linters of .golangci.yml and check formatting
 	$(BIN)/golangci-lint run ./...
@@ -108,6 +115,10 @@ golden: ## make the golden repositories that are missing; those that are there s
 .PHONY: bench
 bench: ## run the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./internal/...
+
+.PHONY: bench-control
+bench-control: ## measure the control plane with 3,000 machines on SQLite, and fail beyond its bounds
+	$(GO) test -run '^$$' -bench 'Tick|Compliance|Growth' -benchmem -timeout 1h ./internal/scheduler ./internal/report ./internal/protect
 
 # How much bench-scale makes up: TiB of unique chunks, restore points; and where, which takes 80 GB for each 100 TiB.
 TIB ?= 3.125
