@@ -44,7 +44,10 @@ type Secrets interface {
 
 // Discovery looks at the cloud.
 type Discovery interface {
+	// Discover looks at the cloud now.
 	Discover(ctx context.Context) error
+	// Refresh looks at the cloud unless that was done a moment ago.
+	Refresh(ctx context.Context) error
 }
 
 // Notifier sends a trial message.

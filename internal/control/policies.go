@@ -227,8 +227,14 @@ const (
 
 // RunPolicy starts a policy now, whether it is enabled or not, and answers with its sessions once the scheduler has begun them.
 func (c *Control) RunPolicy(ctx context.Context, p auth.Principal, name string) (view.Started, error) {
+	if err := p.Require(auth.RunPolicies); err != nil {
+		return view.Started{}, err
+	}
+	if err := c.config.Discovery.Refresh(ctx); err != nil {
+		c.config.Log.WarnContext(ctx, "a policy is started with an inventory that may be old", "policy", name, "error", err)
+	}
 	at := c.now()
-	err := c.write(ctx, p, auth.RunPolicies, func(ctx context.Context, tx database.Tx) error {
+	err := c.config.Database.Write(ctx, func(ctx context.Context, tx database.Tx) error {
 		s, err := c.state(ctx, tx)
 		if err != nil {
 			return err

@@ -34,6 +34,9 @@ type lookout struct {
 // Discover implements control.Discovery.
 func (l *lookout) Discover(ctx context.Context) error { return l.look(ctx, 0) }
 
+// Refresh implements control.Discovery.
+func (l *lookout) Refresh(ctx context.Context) error { return l.look(ctx, lookFresh) }
+
 // look looks at the cloud, unless a look is not older than a duration.
 func (l *lookout) look(ctx context.Context, fresh time.Duration) error {
 	l.mu.Lock()
@@ -86,12 +89,14 @@ func (c cloud) Exists(ctx context.Context, vm holdfast.ResourceID) (bool, error)
 
 // lookLoop looks at the cloud every now and then.
 func (s *Server) lookLoop(ctx context.Context) {
-	for s.config.Clock.Sleep(ctx, tickEvery) == nil {
+	for ctx.Err() == nil {
+		wait := tickEvery
 		if err := s.lookout.look(ctx, lookEvery); err != nil && ctx.Err() == nil {
 			s.config.Log.WarnContext(ctx, "the cloud could not be looked at; the inventory stays as it was", "error", err)
-			if s.config.Clock.Sleep(ctx, lookFresh) != nil {
-				return
-			}
+			wait = lookFresh
+		}
+		if s.config.Clock.Sleep(ctx, wait) != nil {
+			return
 		}
 	}
 }
@@ -102,7 +107,7 @@ func (s *Server) tickLoop(ctx context.Context) {
 	var due time.Time
 	for ctx.Err() == nil {
 		if now := s.config.Clock.Now(); !due.IsZero() && !due.After(now) {
-			if err := s.lookout.look(ctx, lookFresh); err != nil && ctx.Err() == nil {
+			if err := s.lookout.Refresh(ctx); err != nil && ctx.Err() == nil {
 				s.config.Log.WarnContext(ctx, "a session begins with an inventory that may be old", "error", err)
 			}
 		}
