@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/sparse"
 	"github.com/holdfast-backup/holdfast/internal/twin"
 	"github.com/holdfast-backup/holdfast/internal/twin/control"
 	"github.com/holdfast-backup/holdfast/internal/view"
@@ -311,4 +312,32 @@ func (w *world) mustBeInOrder() {
 	}
 }
 
-var _ io.Writer = (*process)(nil)
+// mustBeEqual compares two sparse files byte for byte.
+func mustBeEqual(t *testing.T, got, want string) {
+	t.Helper()
+	a, err := os.Open(got)
+	must(t, err)
+	defer a.Close()
+	b, err := os.Open(want)
+	must(t, err)
+	defer b.Close()
+	sizeA, err := a.Seek(0, io.SeekEnd)
+	must(t, err)
+	sizeB, err := b.Seek(0, io.SeekEnd)
+	must(t, err)
+	if sizeA != sizeB {
+		t.Fatalf("%s has %d bytes, %s has %d", got, sizeA, want, sizeB)
+	}
+	for _, f := range []*os.File{a, b} { // where neither has data, both read as zeros
+		for e, err := range sparse.Extents(f, sizeA) {
+			must(t, err)
+			x, y := make([]byte, e.Length), make([]byte, e.Length)
+			_, errA := a.ReadAt(x, e.Offset)
+			_, errB := b.ReadAt(y, e.Offset)
+			must(t, errors.Join(errA, errB))
+			if !bytes.Equal(x, y) {
+				t.Fatalf("%s and %s differ between %d and %d", got, want, e.Offset, e.End())
+			}
+		}
+	}
+}
