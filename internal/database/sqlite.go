@@ -86,8 +86,9 @@ func (db *DB) settings() (writing, reading url.Values) {
 	if db.options.Volatile {
 		synchronous = "OFF"
 	}
+	// The cache, in KiB, holds the pages that a pass over thousands of machines writes in one transaction.
 	writing = url.Values{
-		"_pragma":      {"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(" + synchronous + ")", "foreign_keys(1)"},
+		"_pragma":      {"busy_timeout(5000)", "cache_size(-65536)", "journal_mode(WAL)", "synchronous(" + synchronous + ")", "foreign_keys(1)"},
 		"_txlock":      {"immediate"},
 		"_time_format": {"sqlite"},
 	}
@@ -107,7 +108,7 @@ func openPool(path string, settings url.Values, connections int) (*bun.DB, error
 	if err != nil {
 		return nil, err
 	}
-	pool := sql.OpenDB(connector)
+	pool := sql.OpenDB(remembering{connector})
 	pool.SetMaxOpenConns(connections)
 	pool.SetMaxIdleConns(connections)
 	return bun.NewDB(pool, sqlitedialect.New()), nil
