@@ -63,6 +63,7 @@ func New(config Config) (http.Handler, *huma.OpenAPI) {
 	if config.WatchEvery == 0 {
 		config.WatchEvery = time.Second
 	}
+	teach()
 	mux := http.NewServeMux()
 	a := &api{Config: config}
 	a.huma = humago.New(mux, a.settings())
@@ -99,7 +100,7 @@ func nameOf(t reflect.Type, hint string) string {
 		t = t.Elem()
 	}
 	part := path.Base(t.PkgPath())
-	if t.Name() == "" || part == "view" || part == "." {
+	if t.Name() == "" || part == "view" || part == "api" || part == "." {
 		return name
 	}
 	return strings.ToUpper(part[:1]) + part[1:] + name

@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"sync"
+
+	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/holdfast-backup/holdfast"
 )
@@ -36,6 +39,36 @@ func (p *problem) GetStatus() int { return p.Status }
 
 // ContentType implements huma.ContentTypeFilter.
 func (p *problem) ContentType(string) string { return "application/problem+json" }
+
+// teach makes huma speak as we do, wherever it finds fault itself. What it offers for that are variables of its package.
+var teach = sync.OnceFunc(func() {
+	huma.DefaultArrayNullable = false
+	huma.NewError = func(status int, text string, causes ...error) huma.StatusError {
+		p := &problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Kind: kindOf(status), Detail: text}
+		for _, cause := range causes {
+			if d, ok := cause.(huma.ErrorDetailer); ok && d.ErrorDetail() != nil {
+				p.Errors = append(p.Errors, part{Message: d.ErrorDetail().Message, Location: d.ErrorDetail().Location})
+			} else if cause != nil {
+				p.Errors = append(p.Errors, part{Message: cause.Error()})
+			}
+		}
+		if len(p.Errors) > 0 {
+			p.Field, p.Hint = p.Errors[0].Location, "see what is accepted at /openapi.json"
+		}
+		return p
+	}
+})
+
+// kindOf says what sort of failure a status is that huma chose.
+func kindOf(status int) holdfast.Kind {
+	switch {
+	case status == http.StatusNotFound:
+		return holdfast.KindNotFound
+	case status < http.StatusInternalServerError:
+		return holdfast.KindInvalid
+	}
+	return holdfast.KindInternal
+}
 
 // statusOf maps kinds to HTTP.
 func statusOf(kind holdfast.Kind) int {
