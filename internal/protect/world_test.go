@@ -306,7 +306,11 @@ func (f *flows) try(what string, vm holdfast.ResourceID) error {
 }
 
 func (f *flows) PrepareSnapshots(_ context.Context, vm holdfast.ResourceID, o work.SnapshotOrder) (holdfast.SnapshotSet, error) {
-	return holdfast.SnapshotSet{Point: o.Point, VM: vm, Name: vm.Name(), Disks: []holdfast.SetDisk{{LUN: holdfast.OSDisk, SizeBytes: 1 << 30}}}, f.try("prepare", vm)
+	disk := holdfast.SetDisk{
+		LUN: holdfast.OSDisk, Name: vm.Name() + "-os", ID: holdfast.NewResourceID(vm.Subscription(), vm.ResourceGroup(), "Microsoft.Compute/disks", vm.Name()+"-os"), SizeBytes: 1 << 30,
+		Snapshot: holdfast.SourceSnapshot{ID: holdfast.NewResourceID(vm.Subscription(), vm.ResourceGroup(), "Microsoft.Compute/snapshots", string(o.Point)+"-os")},
+	}
+	return holdfast.SnapshotSet{Point: o.Point, VM: vm, Name: vm.Name(), Disks: []holdfast.SetDisk{disk}}, f.try("prepare", vm)
 }
 
 func (f *flows) MakeSnapshots(_ context.Context, set holdfast.SnapshotSet, _ func(context.Context) error) (holdfast.SnapshotSet, error) {
