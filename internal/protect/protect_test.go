@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/plan"
 	"github.com/holdfast-backup/holdfast/internal/preview"
 	"github.com/holdfast-backup/holdfast/internal/sla"
 	"github.com/holdfast-backup/holdfast/internal/store"
@@ -171,4 +172,38 @@ func TestTick_TellsOnce(t *testing.T) {
 // nameOf names an expectation with its end.
 func nameOf(e sla.Expectation) string {
 	return lineOf(e.Ended, e.Machine, e.Policy, preview.Missed, e.Slot, holdfast.Flags(0).With(e.Flag), string(e.Kind)+" "+string(e.Reason))
+}
+
+// A backup slot that falls due while the backups before it still run is skipped for each of these machines, and missed by each at once, reason overlap;
+// snapshots are made all the same.
+func TestScheduler_Overlap_IsToldOfEachMachine(t *testing.T) {
+	machines := []holdfast.InventoryVM{vm("a-1", "westeurope", "tier=gold"), vm("a-2", "westeurope", "tier=gold")}
+	w := newWorld(t, day("2026-03-10"), estate, machines...)
+	tick := func(at time.Time) {
+		t.Helper()
+		w.clock.Advance(at.Sub(w.clock.Now()))
+		if _, err := w.scheduler.Tick(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first, second := day("2026-03-10").Add(19*time.Hour), day("2026-03-10").Add(23*time.Hour) // of the window's slots
+	w.through(first)
+	w.missed = nil
+	tick(first) // and nobody does the work
+	tick(second)
+	tick(second.Add(time.Second))
+	skipped, missed := 0, 0
+	for _, l := range w.record() {
+		if strings.Contains(l, " skipped gold a-") && strings.Contains(l, second.Format(time.RFC3339)) && strings.HasSuffix(l, string(plan.Overlap)) {
+			skipped++
+		}
+	}
+	for _, e := range slices.Concat(w.missed...) {
+		if e.Kind == holdfast.PointBackup && e.Slot.Equal(second) && e.Reason == sla.Overlap {
+			missed++
+		}
+	}
+	if skipped != 2 || missed != 2 {
+		t.Errorf("%d machines were skipped, %d slots missed:\n%s", skipped, missed, strings.Join(w.record(), "\n"))
+	}
 }

@@ -128,15 +128,13 @@ func (t *tick) skip(ctx context.Context, i plan.Intent) error {
 	if _, kind, _ := t.state.Policy(i.Policy); kind != holdfast.PolicySLA || i.Reason != plan.Overlap {
 		return nil
 	}
+	var skipped []sla.Event
 	for _, m := range i.Machines {
 		for _, kind := range kindsOf(i.Makes) {
-			err := store.AppendLedger(ctx, t.tx, sla.SessionSkipped{At: t.now, Work: sla.Work{Policy: i.Policy, Machine: m.ID, Kind: kind, Slot: i.Slot}})
-			if err != nil {
-				return err
-			}
+			skipped = append(skipped, sla.SessionSkipped{At: t.now, Work: sla.Work{Policy: i.Policy, Machine: m.ID, Kind: kind, Slot: i.Slot}})
 		}
 	}
-	return nil
+	return store.AppendLedger(ctx, t.tx, skipped...)
 }
 
 func kindsOf(makes []plan.Making) []holdfast.PointKind {
