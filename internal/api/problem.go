@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -40,8 +39,9 @@ func (p *problem) GetStatus() int { return p.Status }
 // ContentType implements huma.ContentTypeFilter.
 func (p *problem) ContentType(string) string { return "application/problem+json" }
 
-// teach makes huma speak as we do, wherever it finds fault itself. What it offers for that are variables of its package.
-var teach = sync.OnceFunc(func() {
+// teach makes huma speak as we do, wherever it finds fault itself. What it offers for that are variables of its package: interfaces are made one
+// after the other.
+func teach() {
 	huma.DefaultArrayNullable = false
 	huma.NewError = func(status int, text string, causes ...error) huma.StatusError {
 		p := &problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Kind: kindOf(status), Detail: text}
@@ -57,7 +57,7 @@ var teach = sync.OnceFunc(func() {
 		}
 		return p
 	}
-})
+}
 
 // kindOf says what sort of failure a status is that huma chose.
 func kindOf(status int) holdfast.Kind {

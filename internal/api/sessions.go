@@ -72,7 +72,7 @@ func (a *api) registerSessions() {
 			return func(out huma.Context) {
 				if err := a.Control.ExportSessions(ctx, p, in.filter(), out.BodyWriter()); err != nil {
 					a.Log.WarnContext(ctx, "an export broke off", "error", err)
-					panic(http.ErrAbortHandler) // the client is to see that it is not whole
+					panic(http.ErrAbortHandler) //nolint:forbidigo // how net/http is told to break off, so that the client sees that it is not whole
 				}
 			}, nil
 		})

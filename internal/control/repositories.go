@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/auth"
@@ -139,12 +140,9 @@ func (c *Control) RemoveRepository(ctx context.Context, p auth.Principal, name s
 }
 
 func list(names []string) string {
-	text := ""
-	for i, n := range names {
-		if i > 0 {
-			text += ", "
-		}
-		text += strconv.Quote(n)
+	quoted := make([]string, 0, len(names))
+	for _, n := range names {
+		quoted = append(quoted, strconv.Quote(n))
 	}
-	return text
+	return strings.Join(quoted, ", ")
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/holdfast-backup/holdfast"
@@ -225,16 +226,13 @@ func exportSession(out *csv.Writer, s holdfast.Session, items []holdfast.Session
 	}
 	for _, i := range items {
 		number := func(n int64) string { return strconv.FormatInt(n, 10) }
-		points := ""
-		for n, id := range i.Points {
-			if n > 0 {
-				points += " "
-			}
-			points += string(id)
+		points := make([]string, 0, len(i.Points))
+		for _, id := range i.Points {
+			points = append(points, string(id))
 		}
 		err := out.Write([]string{
 			string(s.ID), string(s.Type), cell(s.Policy), s.Region, stamp(s.Slot), cell(s.By), string(s.State), string(s.Outcome), cell(string(i.VM)), string(i.State), string(i.Outcome), cell(i.Message),
-			strconv.Itoa(i.Attempts), stamp(i.Started), stamp(i.Ended), number(i.Bytes.Total), number(i.Bytes.Read), number(i.Bytes.Stored), number(i.Bytes.Saved), number(i.Bytes.Audited), points,
+			strconv.Itoa(i.Attempts), stamp(i.Started), stamp(i.Ended), number(i.Bytes.Total), number(i.Bytes.Read), number(i.Bytes.Stored), number(i.Bytes.Saved), number(i.Bytes.Audited), strings.Join(points, " "),
 		})
 		if err != nil {
 			return err

@@ -13,6 +13,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/archive"
 	"github.com/holdfast-backup/holdfast/internal/capture"
 	"github.com/holdfast-backup/holdfast/internal/clock"
+	"github.com/holdfast-backup/holdfast/internal/proof"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/work"
 )
@@ -151,6 +152,26 @@ func (f *Flows) RemoveBackup(ctx context.Context, repository string, point holdf
 		return nil // it was removed before
 	}
 	return err
+}
+
+// Prove implements proof.Prover.
+func (f *Flows) Prove(ctx context.Context, repository string) (proof.Found, error) {
+	r, err := f.config.Repositories.Open(ctx, repository)
+	if err != nil {
+		return proof.Found{}, err
+	}
+	if err := r.Refresh(ctx); err != nil {
+		return proof.Found{}, err
+	}
+	report, err := r.Verify(ctx, repo.VerifyComplete)
+	if err != nil {
+		return proof.Found{}, err
+	}
+	if _, err := r.RecordProof(ctx, report); err != nil {
+		// best effort: what was found counts all the same; what the log does not say is read again.
+		f.config.Log.WarnContext(ctx, "the log of a repository could not keep what was proven", "repository", repository, "error", err)
+	}
+	return proof.Found{Bytes: report.Bytes, Damaged: report.Points}, nil
 }
 
 // Collect implements aging.Collector.

@@ -64,6 +64,11 @@ func (t *tick) alone(ctx context.Context, i plan.Intent, as holdfast.SessionType
 	if err != nil || !begun {
 		return err
 	}
+	if as == holdfast.SessionHealthCheck {
+		if err := store.AppendEvents(ctx, t.tx, store.Event{At: t.now, Policy: i.Policy, Name: string(preview.Check), Slot: i.Slot, Reason: i.InRegion("all points")}); err != nil {
+			return err
+		}
+	}
 	return t.enqueue(ctx, jobs.Job{Kind: kind, Key: string(n.Session.ID), Queue: work.Control}, work.Session{Session: n.Session.ID})
 }
 

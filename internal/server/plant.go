@@ -19,6 +19,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/jobs"
 	riverjobs "github.com/holdfast-backup/holdfast/internal/jobs/river"
 	"github.com/holdfast-backup/holdfast/internal/outbox"
+	"github.com/holdfast-backup/holdfast/internal/proof"
 	"github.com/holdfast-backup/holdfast/internal/protect"
 	"github.com/holdfast-backup/holdfast/internal/repositories"
 	"github.com/holdfast-backup/holdfast/internal/seal"
@@ -62,6 +63,8 @@ type plant struct {
 	queue        *riverjobs.Queue
 	outbox       *outbox.Outbox
 	aging        *aging.Aging
+	proof        *proof.Proof
+	closed       store.Closed // hears of every session that ends
 	protector    *protect.Protector
 	everywhere   bool // it takes jobs from the queues of all regions
 }
@@ -140,9 +143,11 @@ func (p *plant) build(context.Context) (err error) {
 		return err
 	}
 	p.outbox = outbox.New(outbox.Config{Database: p.db, Jobs: p.queue, Clock: c.Clock, Log: c.Log, Secrets: p.secrets})
-	p.aging = aging.New(aging.Config{Database: p.db, Remover: makes, Clock: c.Clock, Log: c.Log, Closed: p.outbox.SessionClosed})
+	p.closed = proof.Follower{Jobs: p.queue, NewID: newID, Next: p.outbox.SessionClosed}.Closed
+	p.aging = aging.New(aging.Config{Database: p.db, Remover: makes, Clock: c.Clock, Log: c.Log, Closed: p.closed})
+	p.proof = proof.New(proof.Config{Database: p.db, Prover: makes, Clock: c.Clock, Log: c.Log, Closed: p.closed, WatchEvery: watchEvery})
 	p.protector = protect.New(protect.Config{
-		Database: p.db, Flows: makes, Aging: p.aging, Clock: c.Clock, Log: c.Log, Closed: p.outbox.SessionClosed, WatchEvery: watchEvery,
+		Database: p.db, Flows: makes, Aging: p.aging, Clock: c.Clock, Log: c.Log, Closed: p.closed, WatchEvery: watchEvery,
 	})
 	return nil
 }
@@ -157,6 +162,7 @@ func (p *plant) handle(context.Context) error {
 		return p.protector.Item(ctx, item.Session, item.VM)
 	})
 	p.queue.Handle(work.KindPass, func(ctx context.Context, job jobs.Job) error { return p.aging.Pass(ctx, holdfast.RunID(job.Key)) })
+	p.queue.Handle(work.KindCheck, func(ctx context.Context, job jobs.Job) error { return p.proof.Check(ctx, holdfast.RunID(job.Key)) })
 	p.queue.Handle(work.KindRemove, func(ctx context.Context, job jobs.Job) error { return p.aging.Remove(ctx, holdfast.RunID(job.Key)) })
 	p.queue.Handle(work.KindNotify, p.outbox.Deliver)
 	return nil

@@ -100,11 +100,11 @@ func (s *Server) build(ctx context.Context) error {
 	s.discovery = discover.New(discover.Config{Database: p.db, Cloud: cloud{c.Azure}, Clock: c.Clock, Log: c.Log})
 	s.lookout = &lookout{server: s}
 	s.scheduler = scheduler.New(scheduler.Config{
-		Database: p.db, Jobs: p.queue, Clock: c.Clock, Log: c.Log, NewID: newID, Closed: p.outbox.SessionClosed, Teller: p.outbox, DownAfter: downAfter,
+		Database: p.db, Jobs: p.queue, Clock: c.Clock, Log: c.Log, NewID: newID, Closed: p.closed, Teller: p.outbox, DownAfter: downAfter,
 	})
 	asks := control.New(control.Config{
 		Database: p.db, Jobs: p.queue, Repositories: p.repositories, Secrets: p.secrets, Discovery: s.lookout, Notifier: p.outbox, Clock: c.Clock, Log: c.Log,
-		NewID: newID, Closed: p.outbox.SessionClosed, Nudge: s.nudge,
+		NewID: newID, Closed: p.closed, Nudge: s.nudge,
 	})
 	people, err := auth.New(ctx, auth.Config{Store: store.People(p.db), Clock: c.Clock, Hasher: auth.NewHasher(auth.CostDefault, hashesAtOnce), Throttle: auth.NewThrottle()})
 	if err != nil {

@@ -13,9 +13,9 @@ import (
 )
 
 // Promised returns the lines that a record has of an event of a preview: one for each machine, none for what no record tells (clocks that are
-// changed, checks of points, costs and limits).
+// changed, costs and limits).
 func Promised(e preview.Event) []store.Event {
-	if slices.Contains([]preview.Name{preview.Clock, preview.Check, preview.Limit, preview.Cost, preview.Warning}, e.Name) {
+	if slices.Contains([]preview.Name{preview.Clock, preview.Limit, preview.Cost, preview.Warning}, e.Name) {
 		return nil
 	}
 	machines := e.Machines
@@ -118,6 +118,7 @@ func keyOf(e store.Event) lineKey { return lineKey{e.Policy, e.VM.Key(), e.Slot.
 type explainer struct {
 	failures map[string][]store.Event // refused and skipped, and points that came late; by machine, in order
 	skipped  map[string][]store.Event // by policy
+	refused  map[string][]store.Event // by policy
 	missed   map[string][]store.Event // by policy
 	ends     map[lineKey][]store.Event
 	until    time.Time // of the last line
@@ -127,13 +128,14 @@ type explainer struct {
 const lateAfter = 5 * time.Minute
 
 func newExplainer(recorded []store.Event) *explainer {
-	x := &explainer{failures: map[string][]store.Event{}, skipped: map[string][]store.Event{}, missed: map[string][]store.Event{}, ends: map[lineKey][]store.Event{}}
+	x := &explainer{failures: map[string][]store.Event{}, skipped: map[string][]store.Event{}, refused: map[string][]store.Event{}, missed: map[string][]store.Event{}, ends: map[lineKey][]store.Event{}}
 	for _, e := range recorded {
 		vm := e.VM.Key()
 		x.until = e.At
 		switch preview.Name(e.Name) {
 		case preview.Refused:
 			x.failures[vm] = append(x.failures[vm], e)
+			x.refused[e.Policy] = append(x.refused[e.Policy], e)
 		case preview.Skipped:
 			x.failures[vm] = append(x.failures[vm], e)
 			x.skipped[e.Policy] = append(x.skipped[e.Policy], e)
@@ -162,6 +164,8 @@ func (x *explainer) cause(d Difference) *store.Event {
 		return x.ofOpen(d)
 	case preview.Run:
 		return newest(x.skipped[d.Policy], func(e store.Event) bool { return e.Slot.Equal(d.Slot) })
+	case preview.Check:
+		return x.ofCheck(d)
 	case preview.Remove, preview.Unflag:
 		return x.ofRetention(d)
 	case preview.Period:
@@ -169,6 +173,18 @@ func (x *explainer) cause(d Difference) *store.Event {
 	default:
 		return nil
 	}
+}
+
+// ofCheck explains a check that did not come: the session that it was to follow was skipped, or is being tried again when the record ends.
+func (x *explainer) ofCheck(d Difference) *store.Event {
+	own := func(e store.Event) bool { return e.Slot.Equal(d.Slot) }
+	if skipped := newest(x.skipped[d.Policy], own); skipped != nil {
+		return skipped
+	}
+	if last := newest(x.refused[d.Policy], own); last != nil && x.until.Sub(last.At) <= windowMax {
+		return last
+	}
+	return nil
 }
 
 // ofPoint explains a point that was not made, or that bears other flags than promised.

@@ -31,6 +31,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/flows"
 	"github.com/holdfast-backup/holdfast/internal/jobs"
 	"github.com/holdfast-backup/holdfast/internal/jobs/inline"
+	"github.com/holdfast-backup/holdfast/internal/proof"
 	"github.com/holdfast-backup/holdfast/internal/protect"
 	"github.com/holdfast-backup/holdfast/internal/protection"
 	"github.com/holdfast-backup/holdfast/internal/scheduler"
@@ -69,6 +70,7 @@ type Simulation struct {
 	scheduler    *scheduler.Scheduler
 	protector    *protect.Protector
 	aging        *aging.Aging
+	proof        *proof.Proof
 	queue        *inline.Queue
 	failed       error // of a job that could not even be written down
 	guests       *guests
@@ -135,9 +137,11 @@ func (s *Simulation) startControlPlane(ctx context.Context) (err error) {
 		return err
 	}
 	s.discovery = discover.New(discover.Config{Database: s.db, Cloud: cloud{s.azure}, Clock: s.clock, Log: s.config.Log})
-	s.aging = aging.New(aging.Config{Database: s.db, Remover: makes, Clock: s.clock, Log: s.config.Log})
-	s.protector = protect.New(protect.Config{Database: s.db, Flows: s.guests.watch(makes), Aging: s.aging, Clock: s.clock, Log: s.config.Log, Random: s.bytes})
-	s.scheduler = scheduler.New(scheduler.Config{Database: s.db, Jobs: s.queue, Clock: s.clock, Log: s.config.Log, NewID: s.runID})
+	closed := proof.Follower{Jobs: s.queue, NewID: s.runID}.Closed
+	s.proof = proof.New(proof.Config{Database: s.db, Prover: makes, Clock: s.clock, Log: s.config.Log, Closed: closed})
+	s.aging = aging.New(aging.Config{Database: s.db, Remover: makes, Clock: s.clock, Log: s.config.Log, Closed: closed})
+	s.protector = protect.New(protect.Config{Database: s.db, Flows: s.guests.watch(makes), Aging: s.aging, Clock: s.clock, Log: s.config.Log, Random: s.bytes, Closed: closed})
+	s.scheduler = scheduler.New(scheduler.Config{Database: s.db, Jobs: s.queue, Clock: s.clock, Log: s.config.Log, NewID: s.runID, Closed: closed})
 	return nil
 }
 
@@ -300,6 +304,9 @@ func (s *Simulation) startQueue(ctx context.Context) error {
 			return err
 		}
 		return s.finish(ctx, func(ctx context.Context) error { return s.protector.Item(ctx, item.Session, item.VM) })
+	})
+	s.queue.Handle(work.KindCheck, func(ctx context.Context, job jobs.Job) error {
+		return s.finish(ctx, func(ctx context.Context) error { return s.proof.Check(ctx, holdfast.RunID(job.Key)) })
 	})
 	s.queue.Handle(work.KindPass, func(ctx context.Context, job jobs.Job) error {
 		return s.finish(ctx, func(ctx context.Context) error { return s.aging.Pass(ctx, holdfast.RunID(job.Key)) })

@@ -168,13 +168,14 @@ func dropTaken(ctx context.Context, tx Query, before, after plan.State, now time
 	return nil
 }
 
-// working returns the machines with an item under way, by the key of their id.
+// working returns the machines of which points are being made, by the key of their id. Checks and removals keep nobody from making one.
 func working(ctx context.Context, q Query) (map[string]plan.Work, error) {
 	var rows []struct {
 		VM      string `bun:"vm"`
 		BacksUp bool   `bun:"backs_up"`
 	}
-	err := q.NewSelect().Model((*itemRow)(nil)).Column("vm", "backs_up").Where("state IN ('queued', 'running')").Scan(ctx, &rows)
+	err := q.NewSelect().Model((*itemRow)(nil)).Column("vm", "backs_up").Where("state IN ('queued', 'running')").
+		Where("session IN (SELECT s.id FROM sessions AS s WHERE s.state <> 'done' AND s.type IN (?))", bun.List([]holdfast.SessionType{holdfast.SessionPolicy, holdfast.SessionSnapshot})).Scan(ctx, &rows)
 	if err != nil {
 		return nil, fmt.Errorf("reading what is in work: %w", err)
 	}

@@ -222,6 +222,18 @@ func (f PointFilter) apply(query *bun.SelectQuery) *bun.SelectQuery {
 	return query
 }
 
+// PointIn returns a point of a repository; KindNotFound when there is none.
+func PointIn(ctx context.Context, q Query, id holdfast.PointID, repository string) (Point, error) {
+	var rows []pointRow
+	if err := q.NewSelect().Model(&rows).Where("id = ? AND repository = ?", string(id), repository).Scan(ctx); err != nil {
+		return Point{}, fmt.Errorf("reading a point: %w", err)
+	}
+	if len(rows) == 0 {
+		return Point{}, notFound("point", string(id))
+	}
+	return rows[0].point()
+}
+
 // PointOf returns one point; KindNotFound when there never was one.
 func PointOf(ctx context.Context, q Query, id holdfast.PointID) (Point, error) {
 	var rows []pointRow

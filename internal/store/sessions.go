@@ -61,13 +61,18 @@ func BeginSession(ctx context.Context, tx Query, n NewSession) (begun bool, err 
 	if begun, err = changed(result, err, "beginning a session"); err != nil || !begun {
 		return false, err
 	}
-	items := make([]itemRow, 0, len(n.Items))
-	for _, i := range n.Items {
-		items = append(items, itemRow{
-			Session: string(s.ID), VM: i.VM.Key(), ID: string(i.VM), Region: i.Region, State: string(holdfast.StateQueued), BacksUp: backsUp(i.Makes), Makes: encode(i.Makes),
+	return true, AddItems(ctx, tx, s.ID, n.Items)
+}
+
+// AddItems adds the shares of machines to a session, queued. Those that are there stay as they are.
+func AddItems(ctx context.Context, tx Query, session holdfast.RunID, items []NewItem) error {
+	rows := make([]itemRow, 0, len(items))
+	for _, i := range items {
+		rows = append(rows, itemRow{
+			Session: string(session), VM: i.VM.Key(), ID: string(i.VM), Region: i.Region, State: string(holdfast.StateQueued), BacksUp: backsUp(i.Makes), Makes: encode(i.Makes),
 		})
 	}
-	return true, insertAll(ctx, tx, items, "", "writing a session's items")
+	return insertAll(ctx, tx, rows, "CONFLICT (session, vm) DO NOTHING", "writing a session's items")
 }
 
 func backsUp(makes []plan.Making) bool {

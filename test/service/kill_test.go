@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/clock"
 	"github.com/holdfast-backup/holdfast/internal/view"
 )
 
@@ -48,7 +49,7 @@ func TestServer_Killed(t *testing.T) {
 			w.write(disk, random.Int64N(1000)<<16, bytes.Repeat([]byte{byte(round + 1)}, 1<<16))
 		}
 		w.run("policy", "run", "nightly") // machines that are in work already are left out
-		time.Sleep(time.Duration(random.IntN(1200)) * time.Millisecond)
+		must(t, clock.System{}.Sleep(t.Context(), time.Duration(random.IntN(1200))*time.Millisecond))
 		server.kill()
 		server = w.server(address)
 		if len(w.open()) > 0 {

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/clock"
 	"github.com/holdfast-backup/holdfast/internal/sparse"
 	"github.com/holdfast-backup/holdfast/internal/twin"
 	"github.com/holdfast-backup/holdfast/internal/twin/control"
@@ -241,10 +242,6 @@ func (w *world) apply(documents string) {
 	w.do(nil, "apply", "-f", file, "--yes")
 }
 
-func vmID(name string) string {
-	return string(holdfast.NewResourceID(subscription, "shop", "Microsoft.Compute/virtualMachines", name))
-}
-
 func diskID(name string) string {
 	return string(holdfast.NewResourceID(subscription, "shop", "Microsoft.Compute/disks", name))
 }
@@ -266,11 +263,14 @@ func (w *world) points(more ...string) []view.Point {
 // eventually waits until something is so.
 func eventually(t *testing.T, what string, so func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); !so(); time.Sleep(100 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("after two minutes it is not so: %s", what)
+	const pause, tries = 100 * time.Millisecond, 1200
+	for range tries {
+		if so() {
+			return
 		}
+		must(t, clock.System{}.Sleep(t.Context(), pause))
 	}
+	t.Fatalf("after %v it is not so: %s", tries*pause, what)
 }
 
 // mustBeInOrder holds the cloud against what is written down: every snapshot is one of a point, and nobody has access to one.
