@@ -22,6 +22,11 @@ type plainConnection interface {
 	driver.ConnPrepareContext
 	driver.ExecerContext
 	driver.QueryerContext
+	pooled
+}
+
+// pooled is what a pool of connections asks of one.
+type pooled interface {
 	driver.Pinger
 	driver.SessionResetter
 	driver.Validator

@@ -94,6 +94,11 @@ type client interface {
 	Start(ctx context.Context) error
 	Stop(ctx context.Context) error
 	Queues() *river.QueueBundle
+	operations
+}
+
+// operations are what who looks after the queues asks of River's client.
+type operations interface {
 	JobCancel(ctx context.Context, id int64) (*rivertype.JobRow, error)
 	JobList(ctx context.Context, params *river.JobListParams) (*river.JobListResult, error)
 	QueuePause(ctx context.Context, name string, options *river.QueuePauseOpts) error
