@@ -3,8 +3,10 @@ package aging
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/internal/civil"
 	"github.com/holdfast-backup/holdfast/internal/database"
 	"github.com/holdfast-backup/holdfast/internal/protection"
 	"github.com/holdfast-backup/holdfast/internal/retention"
@@ -35,7 +37,39 @@ func (a *Aging) Pass(ctx context.Context, session holdfast.RunID) error {
 			p.warn("", fmt.Sprintf("the storage of the repository %s could not be freed: %s", name, err))
 		}
 	}
+	if err := a.forgetSessions(ctx, &p); err != nil {
+		return err
+	}
 	return a.config.Database.Write(ctx, p.end)
+}
+
+// sessionsAtOnce bounds how many records one transaction removes: others want to write as well.
+const sessionsAtOnce = 200
+
+// forgetSessions removes the records of sessions that are older than people want to keep them.
+func (a *Aging) forgetSessions(ctx context.Context, p *pass) error {
+	for {
+		went := 0
+		err := a.config.Database.Write(ctx, func(ctx context.Context, tx database.Tx) error {
+			state, err := a.intended.Load(ctx, tx)
+			if err != nil {
+				return err
+			}
+			age, zone := state.Documents.Installation.SessionRecordAge, state.Settings.Zone
+			if age == (holdfast.Period{}) {
+				return nil
+			}
+			if zone == nil {
+				zone = time.UTC
+			}
+			went, err = store.ForgetSessions(ctx, tx, civil.Add(a.now(), holdfast.Period{N: -age.N, Unit: age.Unit}, zone), sessionsAtOnce)
+			return err
+		})
+		p.forgotten += went
+		if err != nil || went < sessionsAtOnce {
+			return err
+		}
+	}
 }
 
 // beginPass reads what is to be looked at.
@@ -65,10 +99,11 @@ func (a *Aging) beginPass(ctx context.Context, session holdfast.RunID) (machines
 
 // pass is one under way.
 type pass struct {
-	aging    *Aging
-	session  holdfast.RunID
-	removed  int
-	warnings []holdfast.LogLine
+	aging     *Aging
+	session   holdfast.RunID
+	removed   int
+	forgotten int // records of sessions
+	warnings  []holdfast.LogLine
 }
 
 func (p *pass) warn(vm holdfast.ResourceID, texts ...string) {
@@ -84,6 +119,11 @@ func (p *pass) end(ctx context.Context, tx database.Tx) error {
 	lines = append(lines, holdfast.LogLine{Session: p.session, At: now, Level: holdfast.LogInfo, Text: fmt.Sprintf("%d points went", p.removed)})
 	if err := store.AppendLog(ctx, tx, lines...); err != nil {
 		return err
+	}
+	if p.forgotten > 0 {
+		if err := store.AppendLog(ctx, tx, holdfast.LogLine{Session: p.session, At: now, Level: holdfast.LogInfo, Text: fmt.Sprintf("the records of %d sessions went", p.forgotten)}); err != nil {
+			return err
+		}
 	}
 	outcome := holdfast.OutcomeSuccess
 	if len(p.warnings) > 0 {
