@@ -13,6 +13,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/archive"
 	"github.com/holdfast-backup/holdfast/internal/capture"
 	"github.com/holdfast-backup/holdfast/internal/clock"
+	"github.com/holdfast-backup/holdfast/internal/guest"
 	"github.com/holdfast-backup/holdfast/internal/proof"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/work"
@@ -32,9 +33,10 @@ type Config struct {
 	Repositories Repositories
 	Clock        clock.Clock
 	Log          *slog.Logger
-	DisksAtOnce  int  // of one backup; 0 for capture's own number
-	Readers      int  // of one disk; likewise
-	OneByOne     bool // snapshots of a set are made one after the other: for the simulator
+	Guests       guest.Commands // runs scripts in guests; nil: none run
+	DisksAtOnce  int            // of one backup; 0 for capture's own number
+	Readers      int            // of one disk; likewise
+	OneByOne     bool           // snapshots of a set are made one after the other: for the simulator
 }
 
 // Flows makes and removes what points are made of. Safe for concurrent use.
@@ -64,12 +66,28 @@ func (f *Flows) PrepareSnapshots(ctx context.Context, vm holdfast.ResourceID, o 
 }
 
 // MakeSnapshots implements protect.Flows.
-func (f *Flows) MakeSnapshots(ctx context.Context, set holdfast.SnapshotSet, mayRemove func(ctx context.Context) error) (holdfast.SnapshotSet, error) {
-	snapshots, err := f.newSnapshots(func(ctx context.Context, _ holdfast.SnapshotSet) error { return mayRemove(ctx) })
+func (f *Flows) MakeSnapshots(ctx context.Context, o work.MakeOrder) (set holdfast.SnapshotSet, warnings []string, err error) {
+	snapshots, err := f.newSnapshots(func(ctx context.Context, _ holdfast.SnapshotSet) error { return o.MayRemove(ctx) })
 	if err != nil {
-		return set, err
+		return o.Set, nil, err
 	}
-	return snapshots.Make(ctx, set)
+	made := o.Set
+	take := func(ctx context.Context) (err error) {
+		made, err = snapshots.Make(ctx, o.Set)
+		return err
+	}
+	if f.config.Guests == nil || !wantsGuest(o.Policy.Guest) {
+		err := take(ctx)
+		return made, eachAlone(o, made, err), err
+	}
+	result, err := f.around(ctx, o, take)
+	if err != nil {
+		return made, result.Warnings, err
+	}
+	if freeze := result.Freeze; freeze.Held && len(freeze.Left) == 0 && len(made.Disks) > 1 {
+		made.Consistency = holdfast.ConsistencyCrash // nothing was written to any of its disks while the snapshots were made
+	}
+	return made, append(result.Warnings, eachAlone(o, made, nil)...), nil
 }
 
 // RemoveSnapshots implements protect.Flows and aging.Remover.

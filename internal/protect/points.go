@@ -2,6 +2,7 @@ package protect
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -79,7 +80,8 @@ func (i *item) snapshotOnce(ctx context.Context, m plan.Making) (holdfast.Snapsh
 	if err != nil || row.State == store.PointKept {
 		return set, err
 	}
-	made, err := i.p.config.Flows.MakeSnapshots(ctx, set, i.stillMine)
+	made, warnings, err := i.p.config.Flows.MakeSnapshots(ctx, i.makeOrder(set))
+	i.warnings = append(i.warnings, warnings...)
 	if err != nil {
 		return set, i.unmake(ctx, row, set, err)
 	}
@@ -89,6 +91,18 @@ func (i *item) snapshotOnce(ctx context.Context, m plan.Making) (holdfast.Snapsh
 		row.Bytes.Total += d.SizeBytes
 	}
 	return made, i.durable(ctx, m, row, nil)
+}
+
+// makeOrder says how a set is to be made. Scripts of the policy run around it, but not for a snapshot by hand, which has none.
+func (i *item) makeOrder(set holdfast.SnapshotSet) work.MakeOrder {
+	return work.MakeOrder{
+		Set: set, MayRemove: i.stillMine, Policy: i.policy, Attempt: fmt.Sprintf("%s/%s/%d", i.c.Session.ID, i.c.VM.Key(), i.c.Epoch), Read: i.feedsBackup(),
+	}
+}
+
+// feedsBackup reports whether this attempt makes a backup.
+func (i *item) feedsBackup() bool {
+	return slices.ContainsFunc(i.c.Makes, func(m plan.Making) bool { return m.Kind == holdfast.PointBackup })
 }
 
 // made finds the snapshot point that this session began, or made, before.
@@ -109,10 +123,9 @@ func (i *item) made(ctx context.Context, m plan.Making) (row store.Point, found 
 
 // intend chooses the names of a snapshot point and writes them down.
 func (i *item) intend(ctx context.Context, m plan.Making, flags holdfast.Flags) (store.Point, error) {
-	backs := slices.ContainsFunc(i.c.Makes, func(m plan.Making) bool { return m.Kind == holdfast.PointBackup })
 	id := holdfast.NewPointID(i.p.now(), i.p.config.Random())
 	order := work.SnapshotOrder{
-		Point: id, Policy: i.policy, Session: i.c.Session.ID, Slot: i.c.Session.Slot, Flags: flags, Temporary: flags == 0 && !i.c.Session.Manual, Read: backs,
+		Point: id, Policy: i.policy, Session: i.c.Session.ID, Slot: i.c.Session.Slot, Flags: flags, Temporary: flags == 0 && !i.c.Session.Manual, Read: i.feedsBackup(),
 	}
 	set, err := i.p.config.Flows.PrepareSnapshots(ctx, i.c.VM, order)
 	if err != nil {

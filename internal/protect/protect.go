@@ -30,9 +30,9 @@ import (
 type Flows interface {
 	// PrepareSnapshots chooses the names of a set. It makes nothing.
 	PrepareSnapshots(ctx context.Context, vm holdfast.ResourceID, o work.SnapshotOrder) (holdfast.SnapshotSet, error)
-	// MakeSnapshots makes a set that is written down; it may be asked again. After an error RemoveSnapshots is to be called. mayRemove is asked before
-	// anything is removed: an error says that the work is another worker's by now.
-	MakeSnapshots(ctx context.Context, set holdfast.SnapshotSet, mayRemove func(ctx context.Context) error) (holdfast.SnapshotSet, error)
+	// MakeSnapshots makes a set that is written down; it may be asked again. After an error RemoveSnapshots is to be called. Warnings are sentences for
+	// people, and are there beside an error too.
+	MakeSnapshots(ctx context.Context, o work.MakeOrder) (set holdfast.SnapshotSet, warnings []string, err error)
 	// RemoveSnapshots removes what bears the set's names.
 	RemoveSnapshots(ctx context.Context, set holdfast.SnapshotSet) error
 	// Backup reads a set into a repository. Asked again for a set that was read, it returns the point that there is.

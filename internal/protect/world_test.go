@@ -313,13 +313,14 @@ func (f *flows) PrepareSnapshots(_ context.Context, vm holdfast.ResourceID, o wo
 	return holdfast.SnapshotSet{Point: o.Point, VM: vm, Name: vm.Name(), Disks: []holdfast.SetDisk{disk}}, f.try("prepare", vm)
 }
 
-func (f *flows) MakeSnapshots(_ context.Context, set holdfast.SnapshotSet, _ func(context.Context) error) (holdfast.SnapshotSet, error) {
+func (f *flows) MakeSnapshots(_ context.Context, o work.MakeOrder) (holdfast.SnapshotSet, []string, error) {
+	set := o.Set
 	set.Time = f.clock.Now()
 	if f.there == nil {
 		f.there = map[holdfast.PointID]bool{}
 	}
 	f.there[set.Point] = true // what fails may have taken effect
-	return set, f.try("snapshot", set.VM)
+	return set, nil, f.try("snapshot", set.VM)
 }
 
 func (f *flows) RemoveSnapshots(_ context.Context, set holdfast.SnapshotSet) error {

@@ -138,7 +138,7 @@ func (p *plant) build(context.Context) (err error) {
 	p.repositories = repositories.New(repositories.Config{
 		Database: p.db, Secrets: p.secrets, Azure: c.Azure, Installation: p.installation, Clock: c.Clock, Log: c.Log, Tool: c.Tool,
 	})
-	makes, err := flows.New(flows.Config{Source: c.Azure, Repositories: p.repositories, Clock: c.Clock, Log: c.Log})
+	makes, err := flows.New(flows.Config{Source: c.Azure, Guests: c.Azure, Repositories: p.repositories, Clock: c.Clock, Log: c.Log})
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/protect"
 	"github.com/holdfast-backup/holdfast/internal/twin/control"
+	"github.com/holdfast-backup/holdfast/internal/work"
 )
 
 // What guests write at a time, and where: blocks within the first part of their disks.
@@ -101,10 +102,10 @@ type watched struct {
 }
 
 // MakeSnapshots implements protect.Flows. Guests do not write while snapshots are made, so that what is remembered is what they hold.
-func (w *watched) MakeSnapshots(ctx context.Context, set holdfast.SnapshotSet, mayRemove func(context.Context) error) (holdfast.SnapshotSet, error) {
-	made, err := w.Flows.MakeSnapshots(ctx, set, mayRemove)
+func (w *watched) MakeSnapshots(ctx context.Context, o work.MakeOrder) (holdfast.SnapshotSet, []string, error) {
+	made, warnings, err := w.Flows.MakeSnapshots(ctx, o)
 	if err == nil {
 		w.guests.remember(made)
 	}
-	return made, err
+	return made, warnings, err
 }

@@ -1,6 +1,7 @@
 package work
 
 import (
+	"context"
 	"time"
 
 	"github.com/holdfast-backup/holdfast"
@@ -15,6 +16,16 @@ type SnapshotOrder struct {
 	Flags     holdfast.Flags
 	Temporary bool // made to be read by a backup, and nothing to restore from
 	Read      bool // a backup is going to read it
+}
+
+// MakeOrder says how a set that is written down is to be made.
+type MakeOrder struct {
+	Set holdfast.SnapshotSet
+	// MayRemove is asked before anything is removed: an error says that the work is another worker's by now.
+	MayRemove func(ctx context.Context) error
+	Policy    holdfast.PolicyCommon // whose scripts run in the guest; the zero value runs none
+	Attempt   string                // names this attempt: under one name nothing runs twice in a guest
+	Read      bool                  // a backup is going to read the set
 }
 
 // BackupOrder says what a backup is to be.
