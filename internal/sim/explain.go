@@ -57,7 +57,8 @@ func sentence(e store.Event) string {
 //
 // Lines that something was refused, skipped or missed are what explains. A point that was not made is explained by the last refusal of that very
 // point, or by its slot having been skipped; a slot that was not met by its being missed, and the other way round; a session that did not begin, or
-// not with all machines, by a skipped slot; what retention did otherwise by a point of that machine that was not made, or came late; flags that
+// not with all machines, by a skipped slot; what retention did otherwise by a point of that machine that was not made, or came late (of the same window, or
+// one whose flag it tells the number of); flags that
 // another point bears likewise; the figure of a period by a slot of it that was missed.
 func Explain(promised, recorded []store.Event) []Difference {
 	x := newExplainer(recorded)
@@ -82,7 +83,36 @@ func Explain(promised, recorded []store.Event) []Difference {
 			d.Cause = x.cause(*d)
 		}
 	}
+	for i := range all {
+		if d := &all[i]; d.Cause == nil && (d.Name == string(preview.Remove) || d.Name == string(preview.Unflag)) {
+			d.Cause = ofOtherBearer(*d, all)
+		}
+	}
 	return all
+}
+
+// ofOtherBearer explains a number that retention tells of, such as weekly 1 of 3 where 1 of 4 was promised: a point of that machine with that flag
+// was not made, however long before. Its own explanation is the one.
+func ofOtherBearer(d Difference, all []Difference) *store.Event {
+	var bearers []store.Event
+	causes := map[lineKey]*store.Event{}
+	for _, other := range all {
+		point := other.Name == string(preview.Snapshot) || other.Name == string(preview.Backup) || other.Name == string(preview.Archive)
+		if other.Happened || !point || other.Cause == nil || other.Policy != d.Policy || !other.VM.Equal(d.VM) || other.Slot.After(d.At) {
+			continue
+		}
+		for _, flag := range []holdfast.Flag{holdfast.Weekly, holdfast.Monthly, holdfast.Yearly} {
+			if other.Flags.Has(flag) && strings.Contains(d.Reason, flag.String()+" ") {
+				bearers = append(bearers, other.Event)
+				causes[keyOf(other.Event)] = other.Cause
+			}
+		}
+	}
+	bearer := newest(bearers, func(store.Event) bool { return true })
+	if bearer == nil {
+		return nil
+	}
+	return causes[keyOf(*bearer)]
 }
 
 // alone returns the events of one history that the other one has not, or not as often.

@@ -101,6 +101,28 @@ func TestExplain_OneLineEach(t *testing.T) {
 	}
 }
 
+// A number that retention tells of is explained by a point that would have borne the flag, weeks before; not by one of other flags.
+func TestExplain_NumbersOfRetention(t *testing.T) {
+	slot, later := at(1, 0), at(1, 0).AddDate(0, 0, 21)
+	weekly := daily.With(holdfast.Weekly)
+	for _, flags := range []holdfast.Flags{weekly, daily} {
+		refused := told(preview.Refused, slot, at(1, 20), flags, "no backup: the disk is gone")
+		got := sim.Explain(
+			[]store.Event{told(preview.Backup, slot, slot, flags, "to hot"), told(preview.Unflag, later, later.AddDate(0, 0, 3), daily, "stays: weekly 1 of 4")},
+			[]store.Event{refused, told(preview.Unflag, later, later.AddDate(0, 0, 3), daily, "stays: weekly 1 of 3")},
+		)
+		for _, d := range got {
+			explained := d.Cause != nil && *d.Cause == refused
+			if want := flags == weekly || d.Name == string(preview.Backup); explained != want {
+				t.Errorf("flags %s: %v", flags, d)
+			}
+		}
+		if len(got) != 3 {
+			t.Errorf("%d differences", len(got))
+		}
+	}
+}
+
 // Failures of another machine, policy, kind or time explain nothing, and what was not promised is told.
 func TestExplain_OthersExplainNothing(t *testing.T) {
 	slot := at(1, 0)
