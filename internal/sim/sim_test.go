@@ -305,7 +305,7 @@ rules:
 // disks held, and nothing is left in the twin.
 func TestSimulation_WithFaults_NothingIsSilent(t *testing.T) {
 	t.Parallel()
-	from, until := instant("2026-03-27"), instant("2026-04-03")
+	from, until := instant("2026-03-27"), instant("2026-04-01")
 	for seed := range uint64(seeds(t)) {
 		got := run(t, from, until, seed, strings.Replace(faults, "seed: 3", fmt.Sprint("seed: ", seed), 1))
 		refused := 0
