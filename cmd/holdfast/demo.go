@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/blob/file"
 	"github.com/holdfast-backup/holdfast/internal/cli/command"
 	"github.com/holdfast-backup/holdfast/internal/demo"
+	"github.com/holdfast-backup/holdfast/internal/demo/week"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/twin"
 	"github.com/holdfast-backup/holdfast/internal/twin/control"
@@ -35,7 +37,8 @@ func (a *app) demoCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "demo", Short: "Protect and restore real filesystems, without an Azure account", Args: command.NoArguments,
 		Long: `Start a twin with three machines on real filesystems (ext4, XFS, NTFS), back them up, let the guests change files, back up again,
-restore one machine under a new name, compare every byte, and report. Without --once the twin stays up afterwards, to be played with.`,
+restore one machine under a new name, compare every byte, and report. Then preview a week of two policies, let it pass in seconds on a twin that
+misbehaves, hold what happened against the preview, and read every restore point. Without --once the twin stays up afterwards, to be played with.`,
 		Example: `  holdfast demo --once
   holdfast demo --dir demo --faults faults.yaml`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.demo(cmd.Context(), o) },
@@ -59,21 +62,52 @@ func (a *app) demo(ctx context.Context, o demoOptions) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, stage.close(ctx)) }()
-	report, err := a.play(ctx, stage, o)
-	if err != nil {
+	report := demoReport{}
+	if report.Report, err = a.play(ctx, stage, o); err != nil {
+		return err
+	}
+	if report.Week, err = a.week(ctx, o); err != nil {
 		return err
 	}
 	if err := a.console.Result(report, report.Tell); err != nil {
 		return err
 	}
-	if !report.OK {
+	if !report.OK || !report.Week.OK {
 		return command.ErrTold
 	}
 	if !o.once {
-		a.tellWhatToTry(stage, report)
+		a.tellWhatToTry(stage, report.Report)
 		<-ctx.Done()
 	}
 	return nil
+}
+
+// demoReport is both stories.
+type demoReport struct {
+	demo.Report
+
+	Week week.Report `json:"week"`
+}
+
+// Tell prints both for a person.
+func (r demoReport) Tell(w io.Writer) error {
+	if err := r.Report.Tell(w); err != nil {
+		return err
+	}
+	return r.Week.Tell(w)
+}
+
+// weekBegins is the Monday of the week that is fast-forwarded: always the same one, so that it always is the same story.
+var weekBegins = time.Date(2026, time.March, 2, 0, 0, 0, 0, time.UTC)
+
+// week tells the second story, in a folder of its own that goes again.
+func (a *app) week(ctx context.Context, o demoOptions) (r week.Report, err error) {
+	folder, err := os.MkdirTemp(o.dir, "week-")
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
+	return week.Run(ctx, week.Config{Folder: folder, From: weekBegins, Log: a.log(), Say: a.console.Note})
 }
 
 // play runs the story on a stage, with progress.

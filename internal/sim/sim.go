@@ -34,6 +34,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/proof"
 	"github.com/holdfast-backup/holdfast/internal/protect"
 	"github.com/holdfast-backup/holdfast/internal/protection"
+	"github.com/holdfast-backup/holdfast/internal/report"
 	"github.com/holdfast-backup/holdfast/internal/scheduler"
 	"github.com/holdfast-backup/holdfast/internal/store"
 	"github.com/holdfast-backup/holdfast/internal/twin"
@@ -340,4 +341,22 @@ func (c cloud) Exists(ctx context.Context, vm holdfast.ResourceID) (bool, error)
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// Inventory is what the cloud holds now.
+func (s *Simulation) Inventory(ctx context.Context) (holdfast.Inventory, error) {
+	return s.azure.Inventory(ctx)
+}
+
+// Report tells how an SLA policy did, as of now.
+func (s *Simulation) Report(ctx context.Context, ask report.Ask) (r report.Report, err error) {
+	err = s.db.Read(ctx, func(ctx context.Context, q store.Query) error {
+		state, err := protection.Load(ctx, q, nil)
+		if err != nil {
+			return err
+		}
+		r, err = report.Of(ctx, q, state, s.clock.Now(), ask)
+		return err
+	})
+	return r, err
 }

@@ -645,7 +645,7 @@ func (s *served) end(signal os.Signal) {
 	}
 }
 
-const demoFields = "ok bool backups list restore object verify object cloud object savedBytes number storedBytes number diskBytes number tookSeconds number restoredPoint string"
+const demoFields = "ok bool backups list restore object verify object cloud object savedBytes number storedBytes number diskBytes number tookSeconds number restoredPoint string week object"
 
 // The demo tells a true story, in JSON for machines; with a twin that misbehaves in every way, too.
 func TestContract_Demo(t *testing.T) {
