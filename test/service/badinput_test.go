@@ -22,6 +22,7 @@ import (
 
 // TestBadInput goes through what people do wrong with a server that runs: each is told, and nothing is changed.
 func TestBadInput(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, estateOf("vm-1"))
 	address := freePort(t)
 	w.server(address)
@@ -58,6 +59,7 @@ func read(t *testing.T, w *world, file string) string {
 
 // TestBadInput_OwnedByAnother has two installations on one repository: the second one is refused, and told what to do.
 func TestBadInput_OwnedByAnother(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, estateOf("vm-1"))
 	first := w.server(freePort(t))
 	w.apply(nightly)
@@ -75,6 +77,7 @@ func TestBadInput_OwnedByAnother(t *testing.T) {
 
 // TestBadInput_NewerDatabase proves that a database which a newer program made is left as it is.
 func TestBadInput_NewerDatabase(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, estateOf("vm-1"))
 	must(t, os.MkdirAll(filepath.Join(w.dir, "data"), 0o700))
 	files := fstest.MapFS{"0099_future.sql": {Data: []byte("-- +goose Up\nCREATE TABLE future (a TEXT NOT NULL PRIMARY KEY);\n-- +goose Down\n")}}
@@ -95,6 +98,7 @@ func TestBadInput_NewerDatabase(t *testing.T) {
 // TestDiskFull lets the disk of a repository run full in the middle of a session: the machine fails with a reason, the server goes on, and once there is
 // room the next session makes its point.
 func TestDiskFull(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, estateOf("vm-1"))
 	small := filepath.Join(w.dir, "backups")
 	must(t, os.Mkdir(small, 0o700))
@@ -125,6 +129,7 @@ func TestDiskFull(t *testing.T) {
 
 // TestPostgreSQL_GoneAndBack cuts the way to the database while the server runs: it says so, waits, and goes on when it is back.
 func TestPostgreSQL_GoneAndBack(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, estateOf("vm-1", "vm-2"))
 	way := newWay(t, databasetest.PostgreSQL(t))
 	server := w.server(freePort(t), "--database", way.url)

@@ -12,6 +12,7 @@ import (
 
 // TestFirstUse runs the five commands of the README, as they stand there but for the port.
 func TestFirstUse(t *testing.T) {
+	t.Parallel()
 	lines := fiveCommands(t)
 	w := &world{t: t, dir: t.TempDir()}
 	must(t, os.CopyFS(filepath.Join(w.dir, "examples"), os.DirFS("../../examples")))

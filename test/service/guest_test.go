@@ -33,6 +33,7 @@ virtualMachines:
 // TestGuest_Scripts runs the scripts of a policy around a snapshot: what the one before it did is in the backup, a failure fails the machine or, where
 // the policy forgives it, is a warning, and no guest is left frozen.
 func TestGuest_Scripts(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, guestEstate)
 	w.server(freePort(t))
 	for _, c := range []struct {

@@ -38,6 +38,7 @@ func kills() int {
 // TestServer_Killed kills the server again and again while sessions run. The next one goes on where it stood: in the end every session has
 // ended, every point is whole, and nothing is left in the cloud that nobody knows.
 func TestServer_Killed(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, estateOf("vm-1", "vm-2", "vm-3"))
 	address := freePort(t)
 	random := rand.New(rand.NewPCG(1, 2))

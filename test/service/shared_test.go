@@ -13,6 +13,7 @@ import (
 // TestShared_ServersAndWorkers has two servers and three workers on one PostgreSQL database. One server and one worker are killed while sessions run;
 // the others do what they left.
 func TestShared_ServersAndWorkers(t *testing.T) {
+	t.Parallel()
 	url := databasetest.PostgreSQL(t)
 	w := newWorld(t, estateOf("vm-1", "vm-2", "vm-3", "vm-4", "vm-5", "vm-6"))
 	one := w.server(freePort(t), "--database", url, "--queues", "control,messages")

@@ -16,6 +16,7 @@ import (
 // TestWatch_AndStop watches a session at work: its progress is told with what remains, it is stopped in the middle, ends as stopped within seconds, and
 // leaves nothing. The next session makes the point.
 func TestWatch_AndStop(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, estateOf("vm-1"))
 	w.server(freePort(t))
 	w.apply(nightly)
