@@ -308,6 +308,9 @@ func (c *Control) StopPolicy(ctx context.Context, p auth.Principal, name string)
 			}
 		}
 		for _, s := range open {
+			if s.Stopping {
+				continue
+			}
 			if err := c.stop(ctx, tx, s.ID); err != nil {
 				return err
 			}

@@ -132,6 +132,9 @@ func (c *Control) stop(ctx context.Context, tx database.Tx, id holdfast.RunID) e
 	if s.State == holdfast.StateDone {
 		return holdfast.Errorf(holdfast.KindConflict, "the session has ended already").WithField("id")
 	}
+	if s.Type == holdfast.SessionRetention || s.Type == holdfast.SessionRemoval {
+		return holdfast.Errorf(holdfast.KindRefused, "a session that removes points is not stopped in the middle").WithField("id").WithHint("it ends by itself; what it removes was decided when it began")
+	}
 	if _, err := store.StopSession(ctx, tx, id); err != nil {
 		return err
 	}

@@ -43,6 +43,7 @@ type Config struct {
 type Flows struct {
 	config    Config
 	snapshots *capture.Snapshots
+	gates     gates
 }
 
 // New makes it.
@@ -98,6 +99,11 @@ func (f *Flows) RemoveSnapshots(ctx context.Context, set holdfast.SnapshotSet) e
 
 // Backup implements protect.Flows.
 func (f *Flows) Backup(ctx context.Context, o work.BackupOrder) (holdfast.BackupResult, error) {
+	leave, err := f.gates.enter(ctx, o.Repository, o.AtOnce)
+	if err != nil {
+		return holdfast.BackupResult{}, err
+	}
+	defer leave()
 	r, err := f.config.Repositories.Open(ctx, o.Repository)
 	if err != nil {
 		return holdfast.BackupResult{}, err
@@ -134,6 +140,11 @@ func archiveSteps(report func(work.Step)) func(archive.Progress) {
 
 // Archive implements protect.Flows.
 func (f *Flows) Archive(ctx context.Context, o work.ArchiveOrder) (holdfast.BackupResult, error) {
+	leave, err := f.gates.enter(ctx, o.To, o.AtOnce)
+	if err != nil {
+		return holdfast.BackupResult{}, err
+	}
+	defer leave()
 	source, err := f.config.Repositories.Open(ctx, o.Source)
 	if err != nil {
 		return holdfast.BackupResult{}, err

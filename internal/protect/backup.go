@@ -30,7 +30,7 @@ func (i *item) backup(ctx context.Context, m plan.Making) error {
 	row.Created, row.Good, row.State = set.Time.UTC().Truncate(time.Millisecond), true, store.PointKept
 	row.Name, row.Consistency = set.Name, set.Consistency
 	ranged := i.state.ChangedRanges(i.policy.Name)
-	result, err := i.p.config.Flows.Backup(ctx, work.BackupOrder{VM: i.c.VM, Repository: m.Repository, From: set, Full: !ranged, LockUntil: i.lockUntil(m, row), Report: i.meter.step})
+	result, err := i.p.config.Flows.Backup(ctx, work.BackupOrder{VM: i.c.VM, Repository: m.Repository, From: set, Full: !ranged, AtOnce: i.atOnce(m.Repository), LockUntil: i.lockUntil(m, row), Report: i.meter.step})
 	if err != nil {
 		return err
 	}
@@ -44,6 +44,12 @@ func (i *item) backup(ctx context.Context, m plan.Making) error {
 		}
 		return store.Rebase(ctx, tx, i.c.VM, m.Repository, base)
 	})
+}
+
+// atOnce is how many machines may be written into a repository at a time; 0 for no limit.
+func (i *item) atOnce(repository string) int {
+	spec, _ := i.state.Documents.Repository(repository)
+	return spec.Concurrency
 }
 
 // took adds what a flow moved to what the item tells.
@@ -98,7 +104,7 @@ func (i *item) archive(ctx context.Context, m plan.Making) error {
 	}
 	row := i.row(m, flags)
 	row.Created, row.Good, row.State, row.Name, row.Consistency, row.CopiedFrom = i.p.now(), true, store.PointKept, source.Name, source.Consistency, source.ID
-	result, err := i.p.config.Flows.Archive(ctx, work.ArchiveOrder{VM: i.c.VM, From: source.ID, Source: source.Repository, To: m.Repository, LockUntil: i.lockUntil(m, row), Report: i.meter.step})
+	result, err := i.p.config.Flows.Archive(ctx, work.ArchiveOrder{VM: i.c.VM, From: source.ID, Source: source.Repository, To: m.Repository, AtOnce: i.atOnce(m.Repository), LockUntil: i.lockUntil(m, row), Report: i.meter.step})
 	if err != nil {
 		return err
 	}

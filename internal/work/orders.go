@@ -34,6 +34,7 @@ type BackupOrder struct {
 	Repository string
 	From       holdfast.SnapshotSet // that it is read from
 	Full       bool                 // every disk is read in full
+	AtOnce     int                  // machines whose backups one process writes into the repository at a time; 0 for no limit
 	LockUntil  time.Time            // zero for no locks
 	Report     func(Step)           // may be called from any goroutine; nil for none
 }
@@ -54,6 +55,7 @@ type ArchiveOrder struct {
 	From      holdfast.PointID // the backup that is copied
 	Source    string           // the repository that it is in
 	To        string           // the repository
+	AtOnce    int              // as of a backup
 	LockUntil time.Time        // zero for no locks
 	Report    func(Step)       // may be called from any goroutine; nil for none
 }

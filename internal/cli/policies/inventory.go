@@ -51,7 +51,7 @@ func (c *commands) inventory(ctx context.Context) (holdfast.Inventory, error) {
 	}
 	if c.azureFile == "" && c.getenv("HOLDFAST_AZURE") == "" {
 		return holdfast.Inventory{}, holdfast.Errorf(holdfast.KindInvalid, "nothing says which machines there are: --inventory and --azure are missing").WithField("azure").
-			WithHint("give --azure FILE (or HOLDFAST_AZURE) to ask the cloud, or --inventory FILE with what holdfast inventory --json printed")
+			WithHint("give --azure FILE (or HOLDFAST_AZURE) to ask the cloud, such as the azure.yaml of a twin, or --inventory FILE with what holdfast inventory --json printed")
 	}
 	return c.cloud(ctx, c.azureFile)
 }

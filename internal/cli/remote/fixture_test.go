@@ -123,7 +123,7 @@ func slaReport() report.Report {
 				Expectations: []sla.Expectation{{Policy: "gold", Machine: vm("web-1"), Row: row, Slot: noon.Add(-24 * time.Hour), Entry: first, State: sla.Missed, Reason: sla.Overlap}},
 			}},
 		}},
-		Open: []sla.Expectation{{Policy: "gold", Machine: vm("web-1"), Row: row, Slot: noon, Deadline: noon.Add(time.Hour), State: sla.Open}},
+		Open: []sla.Expectation{{Policy: "gold", Machine: vm("web-1"), Row: row, Slot: noon, Deadline: noon.Add(time.Hour), Entry: first, State: sla.Open}},
 	}
 }
 

@@ -94,7 +94,7 @@ func (c *commands) knowsWhom(cmd *cobra.Command) error {
 		return err
 	}
 	return holdfast.Errorf(holdfast.KindInvalid, "nothing says whom to ask: --azure is missing, and you are not signed in to a server").WithField("azure").
-		WithHint("give --azure FILE (or HOLDFAST_AZURE) to ask the cloud, or sign in: holdfast login --server https://HOST:PORT --user NAME --password-file FILE")
+		WithHint("give --azure FILE (or HOLDFAST_AZURE) to ask the cloud, such as the azure.yaml of a twin, or sign in: holdfast login --server https://HOST:PORT --user NAME --password-file FILE")
 }
 
 // asksCloud reports whether vm list is to ask the cloud: since it was given one, and nothing says that a server is meant.
