@@ -18,6 +18,15 @@ import (
 // readsAtOnce bounds the reads in flight for one machine or one listing; Azure allows 25 a second and subscription.
 const readsAtOnce = 8
 
+// Exists reports whether a machine is there, by a direct read.
+func (c *Client) Exists(ctx context.Context, id holdfast.ResourceID) (bool, error) {
+	_, err := c.Machine(ctx, id)
+	if holdfast.IsKind(err, holdfast.KindNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // Machine reads a virtual machine with everything that belongs to it. KindNotFound when there is none; then the hint says
 // how to list those that exist.
 func (c *Client) Machine(ctx context.Context, id holdfast.ResourceID) (machine.VM, error) {

@@ -5,8 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/holdfast-backup/holdfast"
-	"github.com/holdfast-backup/holdfast/internal/azure"
 	"github.com/holdfast-backup/holdfast/internal/database"
 	"github.com/holdfast-backup/holdfast/internal/store"
 )
@@ -73,18 +71,6 @@ func (s *Server) lastLook(ctx context.Context) (time.Time, error) {
 		return err
 	})
 	return time.UnixMilli(at), err
-}
-
-// cloud is what the discovery asks.
-type cloud struct{ *azure.Client }
-
-// Exists implements discover.Cloud.
-func (c cloud) Exists(ctx context.Context, vm holdfast.ResourceID) (bool, error) {
-	_, err := c.Machine(ctx, vm)
-	if holdfast.IsKind(err, holdfast.KindNotFound) {
-		return false, nil
-	}
-	return err == nil, err
 }
 
 // lookLoop looks at the cloud every now and then.

@@ -97,7 +97,7 @@ func (s *Server) openPlant(ctx context.Context) (err error) {
 // build makes what a server has beside a worker.
 func (s *Server) build(ctx context.Context) error {
 	c, p := s.config, s.plant
-	s.discovery = discover.New(discover.Config{Database: p.db, Cloud: cloud{c.Azure}, Clock: c.Clock, Log: c.Log})
+	s.discovery = discover.New(discover.Config{Database: p.db, Cloud: c.Azure, Clock: c.Clock, Log: c.Log})
 	s.lookout = &lookout{server: s}
 	s.scheduler = scheduler.New(scheduler.Config{
 		Database: p.db, Jobs: p.queue, Clock: c.Clock, Log: c.Log, NewID: newID, Closed: p.closed, Teller: p.outbox, DownAfter: downAfter,

@@ -137,7 +137,7 @@ func (s *Simulation) startControlPlane(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.discovery = discover.New(discover.Config{Database: s.db, Cloud: cloud{s.azure}, Clock: s.clock, Log: s.config.Log})
+	s.discovery = discover.New(discover.Config{Database: s.db, Cloud: s.azure, Clock: s.clock, Log: s.config.Log})
 	closed := proof.Follower{Jobs: s.queue, NewID: s.runID}.Closed
 	s.proof = proof.New(proof.Config{Database: s.db, Prover: makes, Clock: s.clock, Log: s.config.Log, Closed: closed})
 	s.aging = aging.New(aging.Config{Database: s.db, Remover: makes, Clock: s.clock, Log: s.config.Log, Closed: closed})
@@ -329,18 +329,6 @@ func (s *Simulation) tell(ctx context.Context, number int64, told func(store.Eve
 		number = e.Number
 	}
 	return number, err
-}
-
-// cloud is what the discovery asks.
-type cloud struct{ *azure.Client }
-
-// Exists implements discover.Cloud.
-func (c cloud) Exists(ctx context.Context, vm holdfast.ResourceID) (bool, error) {
-	_, err := c.Machine(ctx, vm)
-	if holdfast.IsKind(err, holdfast.KindNotFound) {
-		return false, nil
-	}
-	return err == nil, err
 }
 
 // Inventory is what the cloud holds now.

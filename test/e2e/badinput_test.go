@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/test/programtest"
 )
 
 const badEstate = `
@@ -288,7 +289,7 @@ func TestBadInput_DamagedObject(t *testing.T) {
 			export := w.run("repo", "export", "--repo", w.repo, "--point", "2", "--disk", "os", "--out", out, "--json")
 			switch _, err := os.Stat(out); {
 			case export.code == 0:
-				mustBeEqual(t, out, image)
+				programtest.MustBeEqual(t, out, image)
 			case export.code != 4 && export.code != 3: // a point whose manifest is lost is not there
 				t.Errorf("export of a damaged point: exit %d, %s", export.code, export.out)
 			case err == nil:

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/holdfast-backup/holdfast"
+	"github.com/holdfast-backup/holdfast/test/programtest"
 )
 
 const contractEstate = `
@@ -214,7 +215,7 @@ func contractRestore(w *world) {
 		got := filepath.Join(t.TempDir(), "got.img")
 		_, err := w.guests.ReadFile(t.Context(), disk["id"].(string), got)
 		must(t, err)
-		mustBeEqual(t, got, want)
+		programtest.MustBeEqual(t, got, want)
 		subnet, size := "front", "Standard_D2s_v5"
 		if len(more) > 2 {
 			subnet, size = "back", "Standard_D4s_v5"
@@ -278,7 +279,7 @@ func contractExport(w *world) {
 		if result["sizeBytes"] != float64(d.SizeBytes) || result["root"] != d.Root || result["disk"] != d.LUN || result["format"] != "raw" {
 			t.Errorf("disk %s was exported as %v", d.LUN, result)
 		}
-		mustBeEqual(t, raw, w.snapshot(map[string]string{"os": "web-1-os", "0": "web-1-data"}[d.LUN]))
+		programtest.MustBeEqual(t, raw, w.snapshot(map[string]string{"os": "web-1-os", "0": "web-1-data"}[d.LUN]))
 		mustBeSparse(t, raw, d.SizeBytes)
 		mustHave(t, "repo export", w.value("repo", "export", "--repo", w.repo, "--point", backup.Point[:len(backup.Point)-2], "--disk", d.LUN, "--out", fixed, "--format", "vhd"), exportFields)
 		mustBeSparse(t, fixed, d.SizeBytes+512)
@@ -311,7 +312,7 @@ func mustBeReadByQEMU(t *testing.T, fixed, raw string) {
 			return
 		}
 	}
-	mustBeEqual(t, converted, raw)
+	programtest.MustBeEqual(t, converted, raw)
 }
 
 // An image may have any size, be sparse, shrink and grow. A second backup stores only what changed.
@@ -360,7 +361,7 @@ func contractImage(w *world) {
 		}
 		out := filepath.Join(t.TempDir(), "out.img")
 		w.do(nil, "repo", "export", "--repo", w.repo, "--point", result["point"].(string), "--disk", "os", "--out", out)
-		mustBeEqual(t, out, file)
+		programtest.MustBeEqual(t, out, file)
 	}
 	fixed := filepath.Join(t.TempDir(), "odd.vhd")
 	points, _ := w.value("repo", "points", "--repo", w.repo, "--vm", "router").([]any)

@@ -7,8 +7,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,30 +15,15 @@ import (
 	"time"
 
 	"github.com/holdfast-backup/holdfast"
-	"github.com/holdfast-backup/holdfast/internal/sparse"
 	"github.com/holdfast-backup/holdfast/internal/twin"
 	"github.com/holdfast-backup/holdfast/internal/twin/control"
+	"github.com/holdfast-backup/holdfast/test/programtest"
 )
 
 // program is the path of the built program, set by TestMain before any test runs.
 var program string
 
-func TestMain(m *testing.M) {
-	folder, err := os.MkdirTemp("", "holdfast-e2e-")
-	if err == nil {
-		program = filepath.Join(folder, "holdfast")
-		build := exec.Command("go", "build", "-o", program, "../../cmd/holdfast")
-		build.Stderr = os.Stderr
-		err = build.Run()
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "the program cannot be built:", err)
-		os.Exit(1)
-	}
-	code := m.Run()
-	_ = os.RemoveAll(folder)
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { programtest.Main(m, &program) }
 
 const (
 	subscription = "11111111-1111-1111-1111-111111111111"
@@ -78,9 +61,7 @@ func newWorld(t *testing.T, estate string) *world {
 
 func must(t *testing.T, err error) {
 	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
+	programtest.Must(t, err)
 }
 
 // answer is what a process left behind.
@@ -195,38 +176,8 @@ func (w *world) mustExport(point, lun, want string, elsewhere ...string) {
 	}
 	out := filepath.Join(w.t.TempDir(), "export.img")
 	w.do(nil, "repo", "export", "--repo", repository, "--point", point, "--disk", lun, "--out", out)
-	mustBeEqual(w.t, out, want)
+	programtest.MustBeEqual(w.t, out, want)
 	must(w.t, os.Remove(out))
-}
-
-// mustBeEqual compares two sparse files byte for byte.
-func mustBeEqual(t *testing.T, got, want string) {
-	t.Helper()
-	a, err := os.Open(got)
-	must(t, err)
-	defer a.Close()
-	b, err := os.Open(want)
-	must(t, err)
-	defer b.Close()
-	sizeA, err := a.Seek(0, io.SeekEnd)
-	must(t, err)
-	sizeB, err := b.Seek(0, io.SeekEnd)
-	must(t, err)
-	if sizeA != sizeB {
-		t.Fatalf("%s has %d bytes, %s has %d", got, sizeA, want, sizeB)
-	}
-	for _, f := range []*os.File{a, b} { // where neither has data, both read as zeros
-		for e, err := range sparse.Extents(f, sizeA) {
-			must(t, err)
-			x, y := make([]byte, e.Length), make([]byte, e.Length)
-			_, errA := a.ReadAt(x, e.Offset)
-			_, errB := b.ReadAt(y, e.Offset)
-			must(t, errors.Join(errA, errB))
-			if !bytes.Equal(x, y) {
-				t.Fatalf("%s and %s differ between %d and %d", got, want, e.Offset, e.End())
-			}
-		}
-	}
 }
 
 // mustNotLeak checks that nothing is left in the cloud but one base snapshot for each of the disks named, without a SAS.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast/internal/twin"
 	"github.com/holdfast-backup/holdfast/internal/twin/keyvault"
+	"github.com/holdfast-backup/holdfast/test/programtest"
 )
 
 const keysEstate = `
@@ -73,7 +74,7 @@ func (k *keyring) mustOpen(secrets []string) {
 	if a.code != 0 {
 		k.t.Fatalf("with %v: exit %d\n%s", secrets, a.code, a.errors)
 	}
-	mustBeEqual(k.t, out, k.image)
+	programtest.MustBeEqual(k.t, out, k.image)
 }
 
 // mustRefuse expects an exit code and words on standard error.
@@ -309,5 +310,5 @@ func (k *keyring) kitCommands(page string) {
 	if ran != 3 {
 		k.t.Error(fmt.Sprint(ran), "commands were found on the page")
 	}
-	mustBeEqual(k.t, filepath.Join(k.dir, "os.img"), k.image)
+	programtest.MustBeEqual(k.t, filepath.Join(k.dir, "os.img"), k.image)
 }

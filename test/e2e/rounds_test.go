@@ -11,6 +11,7 @@ import (
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/azure"
 	"github.com/holdfast-backup/holdfast/internal/azureconfig"
+	"github.com/holdfast-backup/holdfast/test/programtest"
 )
 
 const roundsEstate = `
@@ -238,7 +239,7 @@ func (w *world) restoreAndCompare(k kept, vm string, m protected) {
 		if !d.Equal || holdfast.ResourceID(d.ID).Name() != want {
 			w.t.Errorf("disk %s of %s: equal %v", d.ID, vm, d.Equal)
 		}
-		mustBeEqual(w.t, w.snapshot(want), k.files[d.LUN])
+		programtest.MustBeEqual(w.t, w.snapshot(want), k.files[d.LUN])
 	}
 	if !bytes.Contains(w.run("vm", "list").out, []byte(name)) {
 		w.t.Errorf("%s is not among the machines", name)

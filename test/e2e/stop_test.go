@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/holdfast-backup/holdfast/internal/twin/fault"
+	"github.com/holdfast-backup/holdfast/test/programtest"
 )
 
 // started is a running command whose call the twin holds.
@@ -137,8 +138,8 @@ func (w *world) restoring(point, name string) []string {
 
 func (w *world) mustBeRestored(name string) {
 	w.t.Helper()
-	mustBeEqual(w.t, w.snapshot(name+"-os"), w.snapshot("web-1-os"))
-	mustBeEqual(w.t, w.snapshot(name+"-lun0"), w.snapshot("web-1-data"))
+	programtest.MustBeEqual(w.t, w.snapshot(name+"-os"), w.snapshot("web-1-os"))
+	programtest.MustBeEqual(w.t, w.snapshot(name+"-lun0"), w.snapshot("web-1-data"))
 }
 
 // A restore is killed with SIGKILL at its outside calls: the twin holds the call, the process dies. Run again, it restores the same

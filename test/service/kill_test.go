@@ -11,6 +11,7 @@ import (
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/clock"
 	"github.com/holdfast-backup/holdfast/internal/view"
+	"github.com/holdfast-backup/holdfast/test/programtest"
 )
 
 const nightly = `kind: Repository
@@ -114,7 +115,7 @@ func (w *world) mustRestore() {
 				_, err := w.guests.ReadFile(t.Context(), diskID(disk), want)
 				must(t, err)
 				w.do(nil, "repo", "export", "--repo", filepath.Join(w.dir, "backups"), "--point", string(p.ID), "--disk", lun, "--out", got)
-				mustBeEqual(t, got, want)
+				programtest.MustBeEqual(t, got, want)
 			})
 		}
 	}

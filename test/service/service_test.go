@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -21,39 +20,22 @@ import (
 
 	"github.com/holdfast-backup/holdfast"
 	"github.com/holdfast-backup/holdfast/internal/clock"
-	"github.com/holdfast-backup/holdfast/internal/sparse"
 	"github.com/holdfast-backup/holdfast/internal/twin"
 	"github.com/holdfast-backup/holdfast/internal/twin/control"
 	"github.com/holdfast-backup/holdfast/internal/view"
+	"github.com/holdfast-backup/holdfast/test/programtest"
 )
 
 // program is the path of the built program, set by TestMain before any test runs.
 var program string
 
-func TestMain(m *testing.M) {
-	folder, err := os.MkdirTemp("", "holdfast-service-")
-	if err == nil {
-		program = filepath.Join(folder, "holdfast")
-		build := exec.Command("go", "build", "-o", program, "../../cmd/holdfast")
-		build.Stderr = os.Stderr
-		err = build.Run()
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "the program cannot be built:", err)
-		os.Exit(1)
-	}
-	code := m.Run()
-	_ = os.RemoveAll(folder)
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { programtest.Main(m, &program) }
 
 const subscription = "11111111-1111-1111-1111-111111111111"
 
 func must(t testing.TB, err error) {
 	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
+	programtest.Must(t, err)
 }
 
 // world is a running twin and what a user of it has at hand.
@@ -308,36 +290,6 @@ func (w *world) mustBeInOrder() {
 	for id := range known {
 		if !seen[id] {
 			w.t.Errorf("the snapshot point %s has no snapshot", id)
-		}
-	}
-}
-
-// mustBeEqual compares two sparse files byte for byte.
-func mustBeEqual(t *testing.T, got, want string) {
-	t.Helper()
-	a, err := os.Open(got)
-	must(t, err)
-	defer a.Close()
-	b, err := os.Open(want)
-	must(t, err)
-	defer b.Close()
-	sizeA, err := a.Seek(0, io.SeekEnd)
-	must(t, err)
-	sizeB, err := b.Seek(0, io.SeekEnd)
-	must(t, err)
-	if sizeA != sizeB {
-		t.Fatalf("%s has %d bytes, %s has %d", got, sizeA, want, sizeB)
-	}
-	for _, f := range []*os.File{a, b} { // where neither has data, both read as zeros
-		for e, err := range sparse.Extents(f, sizeA) {
-			must(t, err)
-			x, y := make([]byte, e.Length), make([]byte, e.Length)
-			_, errA := a.ReadAt(x, e.Offset)
-			_, errB := b.ReadAt(y, e.Offset)
-			must(t, errors.Join(errA, errB))
-			if !bytes.Equal(x, y) {
-				t.Fatalf("%s and %s differ between %d and %d", got, want, e.Offset, e.End())
-			}
 		}
 	}
 }
