@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -112,7 +113,7 @@ func (s *Server) build(ctx context.Context) error {
 	}
 	s.people = people
 	handler, _ := api.New(api.Config{
-		Control: asks, Auth: people, Database: p.db, Sealer: p.keys, Clock: c.Clock, Log: c.Log, Version: c.Tool, Installation: p.installation,
+		Control: asks, Auth: people, Database: p.db, Sealer: p.keys, Clock: c.Clock, Log: c.Log, Version: strings.TrimPrefix(c.Tool, "holdfast "), Installation: p.installation,
 	})
 	s.http = &http.Server{
 		Handler: handler, ReadHeaderTimeout: readTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: headerMax, ErrorLog: nil,

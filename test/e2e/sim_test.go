@@ -13,12 +13,12 @@ import (
 func TestSim(t *testing.T) {
 	t.Parallel()
 	w := &world{t: t, dir: t.TempDir()}
-	for _, name := range []string{"shop.yaml", "first.yaml"} {
+	for _, name := range []string{"shop.yaml", "first/nightly.yaml"} {
 		data, err := os.ReadFile(filepath.Join("../../examples", name))
 		must(t, err)
-		must(t, os.WriteFile(filepath.Join(w.dir, name), data, 0o600))
+		must(t, os.WriteFile(filepath.Join(w.dir, filepath.Base(name)), data, 0o600))
 	}
-	args := []string{"sim", "-f", "first.yaml", "--estate", "shop.yaml", "--from", "2026-03-01", "--days", "2", "--seed", "3", "--json"}
+	args := []string{"sim", "-f", "nightly.yaml", "--estate", "shop.yaml", "--from", "2026-03-01", "--days", "2", "--seed", "3", "--json"}
 	first, second := w.run(args...), w.run(args...)
 	if first.code != 0 || second.code != 0 {
 		t.Fatalf("exit %d, %d\n%s%s", first.code, second.code, first.errors, second.errors)
@@ -45,10 +45,10 @@ func TestSim(t *testing.T) {
 		t.Errorf("one seed made two histories:\n%s\n%s", a, b)
 	}
 	for says, args := range map[string][]string{
-		"no number of days":    {"sim", "-f", "first.yaml", "--estate", "shop.yaml", "--days", "0"},
-		"--estate is missing":  {"sim", "-f", "first.yaml"},
-		"no number of crashes": {"sim", "-f", "first.yaml", "--estate", "shop.yaml", "--crashes", "-1"},
-		"is not empty":         {"sim", "-f", "first.yaml", "--estate", "shop.yaml", "--dir", "."},
+		"no number of days":    {"sim", "-f", "nightly.yaml", "--estate", "shop.yaml", "--days", "0"},
+		"--estate is missing":  {"sim", "-f", "first/nightly.yaml"},
+		"no number of crashes": {"sim", "-f", "nightly.yaml", "--estate", "shop.yaml", "--crashes", "-1"},
+		"is not empty":         {"sim", "-f", "nightly.yaml", "--estate", "shop.yaml", "--dir", "."},
 	} {
 		if a := w.run(args...); a.code != 2 || !strings.Contains(a.errors, says) {
 			t.Errorf("%v: exit %d, %s", args, a.code, a.errors)
