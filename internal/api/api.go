@@ -77,7 +77,7 @@ func New(config Config) (http.Handler, *huma.OpenAPI) {
 	a.registerRepositories()
 	a.registerReports()
 	mux.HandleFunc("/", notFound)
-	return a.once(mux), a.huma.OpenAPI()
+	return a.once(mux, a.isKnown), a.huma.OpenAPI()
 }
 
 // settings are huma's, without what its defaults would fetch from elsewhere.

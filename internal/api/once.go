@@ -23,12 +23,13 @@ const (
 )
 
 // once lets a write that names an idempotency key happen once: sent again under the same key by the same bearer it is answered as before. A
-// write whose answer is not known, because the server died in it, is refused, since nobody knows whether it took effect.
-func (a *api) once(next http.Handler) http.Handler {
+// write whose answer is not known, because the server died in it, is refused, since nobody knows whether it took effect. Of whom nobody knows nothing is
+// kept.
+func (a *api) once(next http.Handler, known func(*http.Request) bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, bodyMax)
 		key := r.Header.Get("Idempotency-Key")
-		if key == "" || r.Method == http.MethodGet || r.Header.Get("Authorization") == "" {
+		if key == "" || r.Method == http.MethodGet || !known(r) {
 			next.ServeHTTP(w, r)
 			return
 		}

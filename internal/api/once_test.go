@@ -36,7 +36,7 @@ func TestOnce(t *testing.T) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(status)
 		fmt.Fprintf(w, `{"call":%d,"body":%q}`, calls, body)
-	}))
+	}), func(r *http.Request) bool { return r.Header.Get("Authorization") != "Bearer nobody" })
 	ask := func(key, token, body string) (int, string) {
 		r := httptest.NewRequest(http.MethodPost, "/api/v1/things", strings.NewReader(body))
 		r.Header.Set("Authorization", "Bearer "+token)
@@ -61,7 +61,7 @@ func TestOnce(t *testing.T) {
 		{"k", "one", "y", -1, 409, 1, "another request"},
 		{"k", "two", "y", -1, 202, 2, `"call":2`}, // somebody else's key
 		{"", "one", "x", -1, 202, 3, `"call":3`},
-		{"", "one", "x", -1, 202, 4, `"call":4`},
+		{"k", "nobody", "x", -1, 202, 4, `"call":4`}, // of whom nothing is kept; the handler refuses him
 		{"r", "one", "x", 503, 503, 5, `"call":5`},
 		{"r", "one", "x", 200, 200, 6, `"call":6`}, // it had no effect
 		{"r", "one", "x", -1, 200, 6, `"call":6`},

@@ -53,6 +53,12 @@ func (a *api) bearer(ctx context.Context, header string) (auth.Principal, error)
 	return a.Auth.Authenticate(ctx, strings.TrimSpace(token))
 }
 
+// isKnown reports whether a request bears a token that opens something.
+func (a *api) isKnown(r *http.Request) bool {
+	_, err := a.bearer(r.Context(), r.Header.Get("Authorization"))
+	return err == nil
+}
+
 // signIn is the input of sign-in; the address is that of whoever is connected.
 type signIn struct {
 	Body view.SignIn

@@ -39,6 +39,12 @@ func TestOpenKeys(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		own := file
+		file = filepath.Join(t.TempDir(), "seal.keys") // of another server that was started at the same time
+		if _, err := open(); err == nil {
+			t.Error("a second file was made for one database")
+		}
+		file = own
 		if _, err := secrets.Secret(t.Context(), "repository/hot"); !holdfast.IsKind(err, holdfast.KindNotFound) {
 			t.Errorf("a secret that is not there: %v", err)
 		}

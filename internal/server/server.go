@@ -13,6 +13,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -116,7 +117,8 @@ func (s *Server) build(ctx context.Context) error {
 		Control: asks, Auth: people, Database: p.db, Sealer: p.keys, Clock: c.Clock, Log: c.Log, Version: strings.TrimPrefix(c.Tool, "holdfast "), Installation: p.installation,
 	})
 	s.http = &http.Server{
-		Handler: handler, ReadHeaderTimeout: readTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: headerMax, ErrorLog: nil,
+		Handler: handler, ReadHeaderTimeout: readTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: headerMax,
+		ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelWarn),
 	}
 	return nil
 }
@@ -143,7 +145,7 @@ func (s *Server) firstAdministrator(ctx context.Context) error {
 	}
 	_, err = s.people.AddUser(ctx, name, auth.RoleAdministrator, password)
 	if holdfast.IsKind(err, holdfast.KindConflict) {
-		return nil // another server of this database was faster
+		return os.Remove(file) // another server of this database was faster, and its password is the one that counts
 	}
 	s.Started.User, s.Started.Password = name, file
 	return err

@@ -63,8 +63,11 @@ type factRow struct {
 	Value string
 }
 
-// factInstallation is the name of the installation's id.
-const factInstallation = "installation"
+// The names of facts.
+const (
+	factInstallation = "installation" // its id
+	factSealKey      = "sealKey"      // which key seals what is secret
+)
 
 // Installation returns the id of the installation that a database belongs to, which is made when it is asked for first.
 func Installation(ctx context.Context, tx Query, newID func() string) (string, error) {
@@ -72,9 +75,29 @@ func Installation(ctx context.Context, tx Query, newID func() string) (string, e
 	if _, err := tx.NewInsert().Model(&row).On("CONFLICT (name) DO NOTHING").Exec(ctx); err != nil {
 		return "", fmt.Errorf("writing the id of the installation: %w", err)
 	}
+	return fact(ctx, tx, factInstallation)
+}
+
+// fact returns what is known under a name; "" when nothing is.
+func fact(ctx context.Context, q Query, name string) (string, error) {
 	var rows []factRow
-	if err := tx.NewSelect().Model(&rows).Where("name = ?", factInstallation).Scan(ctx); err != nil {
-		return "", fmt.Errorf("reading the id of the installation: %w", err)
+	if err := q.NewSelect().Model(&rows).Where("name = ?", name).Scan(ctx); err != nil {
+		return "", fmt.Errorf("reading the fact %s: %w", name, err)
+	}
+	if len(rows) == 0 {
+		return "", nil
 	}
 	return rows[0].Value, nil
+}
+
+// SealKey names the key that seals what is secret in a database; "" before the first one did.
+func SealKey(ctx context.Context, q Query) (string, error) { return fact(ctx, q, factSealKey) }
+
+// PutSealKey notes which key seals from now on.
+func PutSealKey(ctx context.Context, tx Query, id string) error {
+	row := factRow{Name: factSealKey, Value: id}
+	if _, err := tx.NewInsert().Model(&row).On("CONFLICT (name) DO UPDATE").Set("value = EXCLUDED.value").Exec(ctx); err != nil {
+		return fmt.Errorf("noting which key seals: %w", err)
+	}
+	return nil
 }
