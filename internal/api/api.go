@@ -120,7 +120,7 @@ type answer[T any] struct{ Body T }
 // on adds an operation for who has signed in.
 func on[I, O any](a *api, op huma.Operation, do func(ctx context.Context, p auth.Principal, in *I) (O, error)) {
 	op.Security = []map[string][]string{{bearer: {}}}
-	op.Path = prefix + op.Path
+	op.Path, op.MaxBodyBytes = prefix+op.Path, bodyMax
 	op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden)
 	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*answer[O], error) {
 		out, err := do(ctx, principalOf(ctx), in)

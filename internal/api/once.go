@@ -77,7 +77,7 @@ func (o write) serve(w http.ResponseWriter, r *http.Request, next http.Handler) 
 	}
 	answer := &recorder{header: http.Header{}, status: http.StatusOK}
 	next.ServeHTTP(answer, r)
-	if err := o.keep(r.Context(), answer); err != nil {
+	if err := o.keep(context.WithoutCancel(r.Context()), answer); err != nil { // what happened, happened, whoever still listens
 		o.api.Log.WarnContext(r.Context(), "the answer to a write could not be kept", "error", err)
 	}
 	answer.send(w)
