@@ -25,9 +25,9 @@ import (
 
 // Repositories opens what documents declare.
 type Repositories interface {
-	// Connect opens a repository, or makes it where there is none, and takes it for this installation. An empty secret stands for the one
-	// that is known.
-	Connect(ctx context.Context, spec holdfast.RepositorySpec, secret string) (view.Connected, error)
+	// Connect opens a repository, or makes it where there is none and it may be made, and takes it for this installation. An empty secret
+	// stands for the one that is known.
+	Connect(ctx context.Context, spec holdfast.RepositorySpec, secret string, mayMake bool) (view.Connected, error)
 	// Inspect looks at a repository now, and fills in what is found.
 	Inspect(ctx context.Context, name string) (id, owner string, err error)
 	// Forget closes a repository that is not declared any more.

@@ -62,6 +62,7 @@ type proposed struct {
 	after     []store.Document // rows that would be in force
 	documents holdfast.Documents
 	notes     []document.Note
+	uses      map[string]store.RepositoryUse // by the name of the repository
 }
 
 // Plan says what a proposal would change.
@@ -99,6 +100,9 @@ func (c *Control) propose(ctx context.Context, q store.Query, in view.Proposal) 
 		read.documents, read.notes, err = document.ReadOver(protection.Files(read.before), files)
 	}
 	if err != nil {
+		return read, err
+	}
+	if read.uses, err = store.RepositoryUses(ctx, q); err != nil {
 		return read, err
 	}
 	read.after, err = protection.Rows(read.documents)
@@ -335,7 +339,8 @@ func (c *Control) connect(ctx context.Context, read proposed, secrets map[string
 				return nil, err
 			}
 		}
-		one, err := c.config.Repositories.Connect(ctx, spec, secrets[secretRepository+spec.Name])
+		use := read.uses[spec.Name]
+		one, err := c.config.Repositories.Connect(ctx, spec, secrets[secretRepository+spec.Name], use.Backups+use.Archives == 0)
 		if err != nil {
 			return nil, fmt.Errorf("the repository %s: %w", spec.Name, err)
 		}

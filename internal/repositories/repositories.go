@@ -210,7 +210,7 @@ func (r *Repositories) openIn(ctx context.Context, s storage.Store, spec holdfas
 }
 
 // Connect implements control.Repositories.
-func (r *Repositories) Connect(ctx context.Context, spec holdfast.RepositorySpec, secret string) (view.Connected, error) {
+func (r *Repositories) Connect(ctx context.Context, spec holdfast.RepositorySpec, secret string, mayMake bool) (view.Connected, error) {
 	c := view.Connected{Name: spec.Name, URL: spec.URL}
 	if secret == "" && spec.KeyID == "" {
 		var err error
@@ -225,6 +225,10 @@ func (r *Repositories) Connect(ctx context.Context, spec holdfast.RepositorySpec
 	there, err := storage.HoldsRepository(ctx, s.Objects)
 	if err != nil {
 		return c, err
+	}
+	if !there && !mayMake {
+		return c, holdfast.Errorf(holdfast.KindNotFound, "there is no repository at %s, and restore points are written down in the one called %q", spec.URL, spec.Name).WithField("url").
+			WithHint("copy its storage there first, or declare another repository under a new name")
 	}
 	if !there {
 		if err := r.create(ctx, s, spec, secret); err != nil {

@@ -43,6 +43,9 @@ func TestBadInput(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(w.dir, "pruned.yaml"), []byte(strings.SplitN(nightly, "---\n", 2)[1]), 0o600))
 	w.mustRefuse(2, "local", "apply", "-f", "pruned.yaml", "--prune", "--yes")
 
+	must(t, os.WriteFile(filepath.Join(w.dir, "moved.yaml"), []byte(strings.Replace(nightly, "url: backups", "url: elsewhere", 1)), 0o600))
+	w.mustRefuse(3, "copy its storage there first", "apply", "-f", "moved.yaml", "--yes")
+
 	if after := len(w.points()); after != before {
 		t.Errorf("%d points, %d before", after, before)
 	}
