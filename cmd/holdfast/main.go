@@ -90,7 +90,7 @@ Work with the twin, a simulated Azure, or with a real one; the file after --azur
   holdfast backup --azure twin/azure.yaml --repo /backups --password-file secret --vm ID
 
 Work with a server, which protects machines by policies day after day:
-  holdfast login --server https://backup.example.com:8443 --user anna --password-file secret
+  holdfast login --server https://backup.example.com:8460 --user anna --password-file secret
   holdfast apply -f examples/policies`
 
 func (a *app) rootCommand() *cobra.Command {

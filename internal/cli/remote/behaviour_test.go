@@ -77,7 +77,7 @@ func TestLogin_Refused(t *testing.T) {
 	})
 	file := w.file("password", password)
 	w.run("login", "--server", w.server.URL, "--user", "anna", "--password-file", file, "--ca", w.certificate()).must(t, 5, "name or password are wrong")
-	for server, hint := range map[string]string{"http://backup.example.com": "in the clear", "backup.example.com:8443": "write it as https://HOST:PORT", "https://x/y": "https://HOST:PORT"} {
+	for server, hint := range map[string]string{"http://backup.example.com": "in the clear", "backup.example.com:8460": "write it as https://HOST:PORT", "https://x/y": "https://HOST:PORT"} {
 		w.run("login", "--server", server, "--user", "anna", "--password-file", file).must(t, 2, hint)
 	}
 	w.run("login", "--server", w.server.URL, "--user", "anna", "--password-file", filepath.Join(w.folder, "none")).must(t, 2, "password file cannot be read")

@@ -28,7 +28,7 @@ func (c *commands) loginCommand() *cobra.Command {
 		Use: "login", Short: "Sign in to a Holdfast server", Args: command.NoArguments,
 		Long: `Sign in to a Holdfast server. The token that the server gives, its address and the certificates of --ca are kept in a file that only
 you can read; the password is not. Several servers may be signed in to: the last one is asked, unless a command is given --server.`,
-		Example: `  holdfast login --server https://backup.example.com:8443 --user anna --password-file secret
+		Example: `  holdfast login --server https://backup.example.com:8460 --user anna --password-file secret
   holdfast login --server https://127.0.0.1:8443 --user admin --password-file secret --ca data/tls.crt`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.signIn(cmd.Context(), o) },
 	}
@@ -99,7 +99,7 @@ func (c *commands) logoutCommand() *cobra.Command {
 		Long: `Sign out of a Holdfast server: the token ends there, and is removed from the file that keeps it. When the server does not answer, the
 file forgets the token all the same, and a note says that it is still good until it ends by itself.`,
 		Example: `  holdfast logout
-  holdfast logout --server https://backup.example.com:8443`,
+  holdfast logout --server https://backup.example.com:8460`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.signOut(cmd.Context()) },
 	}
 	c.serverFlags(cmd)
