@@ -32,6 +32,9 @@ var files embed.FS
 // days is how long the week lasts: one day more, in which its last window closes.
 const days = 8
 
+// lookEvery is how often the cloud is looked at: nothing comes or goes in this week.
+const lookEvery = 6 * time.Hour
+
 // seed makes it the same week each time.
 const seed = 7
 
@@ -116,7 +119,7 @@ func (w *week) begin(ctx context.Context) error {
 	}
 	w.world, err = sim.Start(ctx, sim.Config{
 		Folder: filepath.Join(w.config.Folder, "world"), EstateFile: paths["estate.yaml"], FaultFile: paths["faults.yaml"], Documents: w.documents,
-		From: w.config.From, Until: w.until, Seed: seed, Log: w.config.Log,
+		From: w.config.From, Until: w.until, Seed: seed, Log: w.config.Log, LookEvery: lookEvery,
 	})
 	return err
 }
