@@ -82,13 +82,7 @@ func (f *Flows) MakeSnapshots(ctx context.Context, o work.MakeOrder) (set holdfa
 		return made, eachAlone(o, made, err), err
 	}
 	result, err := f.around(ctx, o, take)
-	if err != nil {
-		return made, result.Warnings, err
-	}
-	if freeze := result.Freeze; freeze.Held && len(freeze.Left) == 0 && len(made.Disks) > 1 {
-		made.Consistency = holdfast.ConsistencyCrash // nothing was written to any of its disks while the snapshots were made
-	}
-	return made, append(result.Warnings, eachAlone(o, made, nil)...), nil
+	return made, append(result.Warnings, eachAlone(o, made, err)...), err
 }
 
 // RemoveSnapshots implements protect.Flows and aging.Remover.

@@ -19,7 +19,8 @@ func wantsGuest(g holdfast.GuestProcessing) bool {
 }
 
 // around makes snapshots with what the policy wants in the guest around them: its scripts, and where the set is to be consistent for applications a
-// freeze of the filesystems, which Linux guests have.
+// freeze of the filesystems, which Linux guests have. A freeze is no claim: which filesystems lie on which disks of the set is not known for
+// certain, and snapshots that an earlier attempt made were not made inside of this one.
 func (f *Flows) around(ctx context.Context, o work.MakeOrder, take func(ctx context.Context) error) (guest.Result, error) {
 	vm, err := f.config.Source.Machine(ctx, o.Set.VM)
 	if err != nil {
@@ -32,7 +33,7 @@ func (f *Flows) around(ctx context.Context, o work.MakeOrder, take func(ctx cont
 	job := guest.Work{
 		Machine: vm, Processing: o.Policy.Guest, PolicyID: o.Policy.Name, PolicyName: o.Policy.Name, Name: o.Attempt, FeedsBackup: o.Read,
 	}
-	if o.Policy.Guest.ApplicationConsistent {
+	if o.Policy.Guest.ApplicationConsistent && (o.Read || !o.Policy.Guest.BackupsOnly) {
 		job.FreezeFor = freezeFor
 	}
 	return flow.Around(ctx, job, take)
